@@ -1,0 +1,292 @@
+"""Pictures to shards: shuffled once, the same bytes every time, whole or not at all."""
+
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tinynet.errors import UserError
+from tinynet.files import flush, write_whole
+from tinynet.pictures import JPEG_MAGIC, decode, encode_jpeg, resized, with_channels
+from tinynet.shards import FORMAT_VERSION, MANIFEST, TAR_BLOCK, Encoding, Manifest, Shard
+from tinynet.sources import Picture, Source
+
+SHUFFLE_SEED = 20260101
+"""The one order in which a split is packed; training shuffles again, differently every epoch."""
+
+CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """How samples are written: ``image_shape`` is (height, width, channels)."""
+
+    encoding: Encoding
+    image_shape: tuple[int, int, int]
+    samples_per_shard: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture on its way into a shard: ``pixels`` uint8 (H, W, C), ``data`` the tar member."""
+
+    picture: Picture
+    pixels: np.ndarray
+    data: bytes
+    content: bytes
+    grey: bool
+    reencoded: bool
+
+
+@dataclass
+class Tally:
+    """What was met on the way."""
+
+    grey: int = 0
+    reencoded: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    keys: dict[str, dict[bytes, str]] = field(default_factory=dict)
+    """By split: content hash → key of the picture."""
+
+
+def pack(
+    source: Source,
+    out: Path,
+    progress: Callable[[int], None],
+    *,
+    encoding: Encoding = "npy",
+    image_size: int | None = None,
+    samples_per_shard: int = 16_384,
+) -> list[str]:
+    """Pack every split of ``source`` into ``out/SPLIT``; returns one-line findings for the user.
+
+    ``image_size`` None keeps the pictures' own size, which must be the same for all. ``progress``
+    is told the number of pictures just packed. The data set is written to a folder beside ``out``
+    and renamed when it is whole; an interrupted pack leaves nothing that looks complete and may
+    be run again. Raises ``UserError`` if ``out`` is in use or a picture cannot be packed.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another --out, or delete it to pack again")
+    form = Format(
+        encoding=encoding,
+        image_shape=_image_shape(source, image_size),
+        samples_per_shard=samples_per_shard,
+    )
+    aside = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    tally = Tally()
+    try:
+        for split in source.splits:
+            (aside / split).mkdir(parents=True)
+            manifest = _pack_split(source, split, form, aside / split, tally, progress)
+            write_whole(aside / split / MANIFEST, manifest.to_json())
+        flush(aside)
+        aside.rename(out)
+        flush(out.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return [*source.findings, *_findings(tally)]
+
+
+def _pack_split(
+    source: Source,
+    split: str,
+    form: Format,
+    folder: Path,
+    tally: Tally,
+    progress: Callable[[int], None],
+) -> Manifest:
+    pictures = source.splits[split]
+    order = np.random.Generator(np.random.PCG64(SHUFFLE_SEED)).permutation(len(pictures))
+    samples = _read_all(source, [pictures[i] for i in order], form, tally.unreadable)
+    channels = form.image_shape[2]
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    keys = tally.keys.setdefault(split, {})
+    shards: list[Shard] = []
+    writer = ShardWriter(folder, f"{split}-{len(shards):06d}.tar")
+    for chunk in samples:
+        for sample in chunk:
+            if len(writer.labels) == form.samples_per_shard:
+                shards.append(writer.close())
+                writer = ShardWriter(folder, f"{split}-{len(shards):06d}.tar")
+            writer.write(sample, form.encoding)
+            tally.grey += sample.grey
+            tally.reencoded += sample.reencoded
+            keys.setdefault(sample.content, sample.picture.key)
+        # Sums of integers below 2**53 are exact in float64, so the order cannot change them.
+        pixels = np.stack([sample.pixels for sample in chunk]).reshape(-1, channels).astype(float)
+        total, squares = total + pixels.sum(0), squares + np.square(pixels).sum(0)
+        count += len(pixels)
+        progress(len(chunk))
+    shards.append(writer.close())
+    if tally.unreadable:
+        some = "; ".join(tally.unreadable[:10])
+        raise UserError(
+            f"{len(tally.unreadable)} pictures cannot be read: {some}. Restore these files or "
+            "remove them, then pack again (nothing was written)"
+        )
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        split=split,
+        encoding=form.encoding,
+        image_shape=form.image_shape,
+        class_ids=source.class_ids,
+        class_names=source.class_names,
+        mean=tuple((mean / 255).round(6).tolist()),
+        std=tuple((std / 255).round(6).tolist()),
+        source=source.description,
+        shards=tuple(shards),
+    )
+
+
+def _read_all(
+    source: Source, pictures: Sequence[Picture], form: Format, unreadable: list[str]
+) -> Iterator[list[Sample]]:
+    """Read and decode in threads, in order, a few chunks ahead of the writer."""
+
+    def read_chunk(first: int) -> list[Sample]:
+        chunk = []
+        for picture in pictures[first : first + CHUNK]:
+            try:
+                chunk.append(_prepare(picture, source.read(picture), form))
+            except (OSError, ValueError) as error:
+                unreadable.append(f"{picture.where} ({error})")
+        return chunk
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[list[Sample]]] = deque()
+        for first in range(0, len(pictures), CHUNK):
+            ahead.append(pool.submit(read_chunk, first))
+            if len(ahead) > 2 * workers:
+                yield from filter(None, [ahead.popleft().result()])
+        while ahead:
+            yield from filter(None, [ahead.popleft().result()])
+
+
+def _prepare(picture: Picture, content: bytes | np.ndarray, form: Format) -> Sample:
+    raw = content if isinstance(content, bytes) else content.tobytes()
+    decoded = decode(content) if isinstance(content, bytes) else content
+    height, _, channels = form.image_shape
+    pixels = resized(with_channels(decoded, channels), height)
+    if pixels.shape != form.image_shape:
+        raise ValueError(
+            f"it is {decoded.shape[1]}×{decoded.shape[0]}, others are {height}×{height}: "
+            "give --image-size"
+        )
+    keep = raw.startswith(JPEG_MAGIC) and decoded.shape[:2] == pixels.shape[:2]
+    if form.encoding == "npy":
+        data = npy_bytes(pixels)
+    else:
+        data = raw if keep else encode_jpeg(pixels)
+    return Sample(
+        picture=picture,
+        pixels=pixels,
+        data=data,
+        content=hashlib.blake2b(raw, digest_size=16).digest(),
+        grey=decoded.shape[2] < channels,
+        reencoded=form.encoding == "jpg" and not keep,
+    )
+
+
+class ShardWriter:
+    """Writes one tar and remembers what the manifest must say of it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.labels: list[int] = []
+        self._offsets: list[int] = []
+        self._sizes: list[int] = []
+        self._sha256 = hashlib.sha256()
+        self._bytes = 0
+        self._file = (folder / name).open("wb")
+
+    def write(self, sample: Sample, encoding: Encoding) -> None:
+        """Append one sample: its label, then its picture."""
+        key, label = sample.picture.key, sample.picture.label
+        self._append(tar_member(f"{key}.cls", str(label).encode()))
+        if encoding == "jpg":
+            self._offsets.append(self._bytes + TAR_BLOCK)
+            self._sizes.append(len(sample.data))
+        self._append(tar_member(f"{key}.{encoding}", sample.data))
+        self.labels.append(label)
+
+    def close(self) -> Shard:
+        """End the tar, put it on the disk, and describe it."""
+        self._append(bytes(2 * TAR_BLOCK))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return Shard(
+            name=self.name,
+            samples=len(self.labels),
+            bytes=self._bytes,
+            sha256=self._sha256.hexdigest(),
+            labels=self.labels,
+            offsets=self._offsets,
+            sizes=self._sizes,
+        )
+
+    def _append(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self._bytes += len(data)
+
+
+def tar_member(name: str, data: bytes) -> bytes:
+    """One tar member: header and padded contents. No owner, no time: the bytes must not change."""
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    header.mode = 0o444
+    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % TAR_BLOCK)
+
+
+def npy_bytes(pixels: np.ndarray) -> bytes:
+    """A uint8 array as a ``.npy`` file, whose header takes 128 bytes."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(pixels), version=(1, 0))
+    return buffer.getvalue()
+
+
+def _image_shape(source: Source, image_size: int | None) -> tuple[int, int, int]:
+    """The shape of all samples: RGB unless the source itself gives grey arrays."""
+    first = next((pictures[0] for pictures in source.splits.values() if pictures), None)
+    if first is None:
+        raise UserError(f"{source.description} holds no pictures: check --path")
+    try:
+        content = source.read(first)
+        pixels = decode(content) if isinstance(content, bytes) else content
+    except (OSError, ValueError) as error:
+        raise UserError(f"{first.where} cannot be read ({error}): restore or remove it") from None
+    channels = 3 if isinstance(content, bytes) else pixels.shape[2]
+    height, width = (image_size, image_size) if image_size else pixels.shape[:2]
+    if height != width:
+        raise UserError(f"{first.where} is {width}×{height}, not square: give --image-size")
+    return height, width, channels
+
+
+def _findings(tally: Tally) -> list[str]:
+    findings = []
+    if tally.grey:
+        findings.append(f"{tally.grey} grey pictures were converted to RGB")
+    if tally.reencoded:
+        findings.append(f"{tally.reencoded} pictures were re-encoded as JPEG, quality 95")
+    train, val = tally.keys.get("train", {}), tally.keys.get("val", {})
+    doubles = sorted((val[content], train[content]) for content in val.keys() & train.keys())
+    if doubles:
+        some = ", ".join(f"{in_val} = {in_train}" for in_val, in_train in doubles[:5])
+        findings.append(
+            f"{len(doubles)} pictures of val are also in train ({some}{', …' * (len(doubles) > 5)})"
+            ": val accuracy flatters; remove them from one of the two"
+        )
+    return findings

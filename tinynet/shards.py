@@ -1,0 +1,212 @@
+"""Shards on disk as one array of samples: plain WebDataset tars, mapped into memory.
+
+A sample is two tar members, ``KEY.cls`` (the label in ASCII) and ``KEY.npy`` or ``KEY.jpg``.
+A tar header takes 512 bytes and contents are padded to 512, so all ``npy`` samples of a split
+take the same number of bytes and a shard is a strided array over its file: no index, no copy, no
+decoding. ``jpg`` members are found through the offsets in the manifest.
+"""
+
+import json
+import mmap
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from tinynet.errors import UserError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+TAR_BLOCK = 512
+NPY_HEADER = 128
+
+Encoding = Literal["npy", "jpg"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One tar of a split. ``offsets`` and ``sizes`` (bytes) are those of the jpg members."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+    labels: list[int]
+    offsets: list[int]
+    sizes: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a split holds; ``manifest.json`` beside its shards.
+
+    ``image_shape`` is (height, width, channels); ``mean`` and ``std`` are per channel, of pixel
+    values in 0…1; classes are in label order; ``source`` says where the pictures came from.
+    """
+
+    format_version: int
+    split: str
+    encoding: Encoding
+    image_shape: tuple[int, int, int]
+    class_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    shards: tuple[Shard, ...]
+
+    @property
+    def samples(self) -> int:
+        """Samples in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    def to_json(self) -> str:
+        """One line per field and per shard, for people and for diffs."""
+        fields = asdict(self)
+        shards = ",\n  ".join(json.dumps(shard) for shard in fields.pop("shards"))
+        lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in fields.items()]
+        return "{\n" + "\n".join(lines) + f'\n "shards": [\n  {shards}\n ]\n}}\n'
+
+
+def sample_stride(image_shape: tuple[int, int, int], label_bytes: int = TAR_BLOCK) -> int:
+    """Bytes from one npy sample to the next: 14,336 for 64×64×3."""
+    height, width, channels = image_shape
+    pixels = NPY_HEADER + height * width * channels
+    return TAR_BLOCK + label_bytes + TAR_BLOCK + -(-pixels // TAR_BLOCK) * TAR_BLOCK
+
+
+PIXELS_AT = 3 * TAR_BLOCK + NPY_HEADER
+"""Where in an npy sample its pixels begin (byte 1,664): two headers, the label, npy's own header."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a split's folder; ``UserError`` if missing, foreign or damaged."""
+    path = folder / MANIFEST
+    try:
+        fields = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"no packed split in {folder} ({MANIFEST} is missing): make one with "
+            f"`python launch/pack.py --source tiny-imagenet --path ZIP --out {folder.parent}`"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): pack the data set again") from None
+    version = fields.get("format_version") if isinstance(fields, dict) else None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {version}, this tinynet reads {FORMAT_VERSION}: "
+            "pack the data set again with launch/pack.py"
+        )
+    try:
+        shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
+        lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+        return Manifest(**{**fields, **lists}, shards=shards)
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}): pack the data set again") from None
+
+
+class Split:
+    """A packed split as an array: ``len``, ``labels`` and ``gather``.
+
+    Opening checks the manifest and every shard's size, so that no mapped read can fall off the
+    end of a file; contents are checked by ``launch/pack.py --verify``.
+    Raises ``UserError`` naming the shard that is missing or has another size.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        self.labels: Tensor = torch.tensor(
+            [label for shard in self.manifest.shards for label in shard.labels], dtype=torch.int64
+        )
+        self._files = [_mapped(folder / shard.name, shard) for shard in self.manifest.shards]
+        counts = [shard.samples for shard in self.manifest.shards]
+        self._starts = torch.tensor([0, *accumulate(counts)])
+        if self.manifest.encoding == "npy":
+            self._rows = [
+                _as_array(file, shard.samples, self.manifest.image_shape)
+                for file, shard in zip(self._files, self.manifest.shards, strict=True)
+            ]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def gather(self, sample_ids: Tensor, out: Tensor | None = None) -> Tensor:
+        """Pixels of the samples, uint8 (n, H, W, C), in the order of ``sample_ids`` (int64).
+
+        Ascending ids are copied straight from the map into ``out`` (made if not given); ids in
+        another order cost one more copy.
+        """
+        if out is None:
+            out = torch.empty((len(sample_ids), *self.manifest.image_shape), dtype=torch.uint8)
+        if len(sample_ids) > 1 and not bool((sample_ids[1:] >= sample_ids[:-1]).all()):
+            ascending, order = sample_ids.sort()
+            return out.index_copy_(0, order, self.gather(ascending))
+        bounds = torch.searchsorted(sample_ids, self._starts).tolist()
+        starts = self._starts.tolist()
+        for shard, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            if first < last:
+                local = sample_ids[first:last] - starts[shard]
+                self._read(shard, local, out[first:last])
+        return out
+
+    def key(self, sample_id: int) -> str:
+        """The sample's name in its shard, such as ``n01443537_0``."""
+        shard = int(torch.searchsorted(self._starts, sample_id, right=True)) - 1
+        local = sample_id - int(self._starts[shard])
+        if self.manifest.encoding == "npy":
+            at = local * sample_stride(self.manifest.image_shape)
+        else:
+            at = self.manifest.shards[shard].offsets[local] - TAR_BLOCK
+        name = bytes(self._files[shard][at : at + 100].numpy())
+        return name.split(b"\0")[0].decode().rsplit(".", 1)[0]
+
+    def _read(self, shard: int, local: Tensor, out: Tensor) -> None:
+        if self.manifest.encoding == "npy":
+            torch.index_select(self._rows[shard], 0, local, out=out)
+            return
+        file, described = self._files[shard], self.manifest.shards[shard]
+        grey = self.manifest.image_shape[2] == 1
+        mode = ImageReadMode.GRAY if grey else ImageReadMode.RGB
+
+        def decode_into(row: int, sample: int) -> None:
+            at = described.offsets[sample]
+            jpeg = file[at : at + described.sizes[sample]]
+            out[row] = decode_jpeg(jpeg, mode=mode).permute(1, 2, 0)
+
+        # list() waits for all and lets the first error through.
+        list(self._decoders.map(decode_into, range(len(local)), local.tolist()))
+
+    @cached_property
+    def _decoders(self) -> ThreadPoolExecutor:
+        """Threads, not processes: libjpeg runs outside the interpreter lock."""
+        return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
+
+
+def _mapped(path: Path, shard: Shard) -> Tensor:
+    """Map a shard's file as uint8 (bytes,). Pages are shared by all processes that read it."""
+    if not path.is_file():
+        raise UserError(f"shard {path} is missing: copy it back or pack the data set again")
+    size = path.stat().st_size
+    if size != shard.bytes:
+        raise UserError(
+            f"shard {path} has {size:,} bytes, its manifest says {shard.bytes:,}: "
+            "copy it again or pack the data set again"
+        )
+    with path.open("rb") as file:
+        # torch.frombuffer warns of read-only buffers; a private map is writable and never written.
+        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(buffer, dtype=torch.uint8)
+
+
+def _as_array(file: Tensor, samples: int, image_shape: tuple[int, int, int]) -> Tensor:
+    """See a whole npy shard as uint8 (samples, H, W, C), strided over the mapped file."""
+    _, width, channels = image_shape
+    strides = (sample_stride(image_shape), width * channels, channels, 1)
+    return file.as_strided((samples, *image_shape), strides, PIXELS_AT)
