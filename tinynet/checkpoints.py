@@ -39,7 +39,7 @@ class State:
     threads: int
     scaler: dict[str, Any]
     """State of the fp16 loss scaler; empty without one."""
-    wandb_id: str | None
+    wandb_id: str
 
 
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:

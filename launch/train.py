@@ -1,0 +1,29 @@
+"""Train a model: `accelerate launch launch/train.py --config configs/alexnet64.yaml`.
+
+`--help` lists every setting. The same command run again goes on with an interrupted run.
+"""
+
+import os
+import shlex
+import sys
+
+from tinynet.config import load_config
+from tinynet.errors import UserError
+
+
+def main() -> None:
+    """Read the configuration, then train; only the first process says what is wrong."""
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        config = load_config(sys.argv[1:], say_errors=first)
+        from tinynet.training import train  # torch takes seconds to import; --help need not wait
+
+        train(config, int(os.environ.get("WORLD_SIZE", "1")), shlex.join(sys.argv))
+    except UserError as error:
+        if first:
+            print(f"train.py: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

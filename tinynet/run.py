@@ -1,0 +1,194 @@
+"""A run made ready: the world it got, its folder, its data, its model. Training comes after."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from tinynet import checkpoints
+from tinynet.batches import View
+from tinynet.config import Config
+from tinynet.errors import UserError
+from tinynet.models import create_model
+from tinynet.optimization import create_optimizer, loss_function
+from tinynet.order import Plan, generator
+from tinynet.shards import Split
+
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that training needs. ``bare`` is the model without DDP around it."""
+
+    config: Config
+    folder: Path
+    checkpoint: Path | None
+    accelerator: Accelerator
+    train: Split
+    val: Split
+    plan: Plan
+    view: View
+    model: nn.Module
+    bare: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss: Callable[[Tensor, Tensor], Tensor]
+    identity: dict[str, Any]
+
+
+def prepare(config: Config, accelerator: Accelerator) -> Run:
+    """Open the data, find the run's place, create model and optimizer. Raises ``UserError``."""
+    train, val = Split(Path(config.shards) / "train"), Split(Path(config.shards) / "val")
+    plan = Plan(
+        seed=config.seed,
+        samples=len(train),
+        epochs=config.epochs,
+        global_batch_size=config.global_batch_size,
+        world_size=accelerator.num_processes,
+        rank=accelerator.process_index,
+        accumulation=config.compute.accumulation,
+    )
+    identity = identity_of(config, train, val)
+    folder, checkpoint = find_place(config, identity)
+    height, _, channels = train.manifest.image_shape
+    image_size = config.compute.image_size or height
+    torch.manual_seed(config.seed)
+    # One rank of a machine downloads, the others find the file.
+    with accelerator.local_main_process_first():
+        bare = create_model(config.model, channels, image_size, len(train.manifest.class_ids))
+    if config.model.checkpoint and checkpoint is None:
+        checkpoints.load_weights(
+            Path(config.model.checkpoint), bare, list(train.manifest.class_ids)
+        )
+    if config.compute.channels_last:
+        bare = bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model, optimizer = accelerator.prepare(bare, create_optimizer(bare, config.optimizer))
+    return Run(
+        config=config,
+        folder=folder,
+        checkpoint=checkpoint,
+        accelerator=accelerator,
+        train=train,
+        val=val,
+        plan=plan,
+        view=_view(config, bare, train, image_size, accelerator.device),
+        model=model,
+        bare=bare,
+        optimizer=optimizer,
+        loss=loss_function(config.loss),
+        identity=identity,
+    )
+
+
+def start_accelerator(config: Config, processes_launched: int) -> Accelerator:
+    """Start accelerate and check the world it got against the world that was asked for.
+
+    ``processes_launched`` is what the launcher says it started. Raises ``UserError``.
+    """
+    if config.compute.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("--compute.mixed_precision fp16 needs a GPU and none was found: use bf16")
+    try:
+        accelerator = Accelerator(
+            cpu=config.cpu,
+            mixed_precision=config.compute.mixed_precision,
+            dynamo_backend="inductor" if config.compute.compile else None,
+            # Keeps DDP from rebuilding its buckets after the first backward pass: with three and
+            # more ranks a resumed run would sum in another order than an uninterrupted one.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+    except ValueError as error:
+        raise UserError(f"accelerate refuses these settings: {error}") from None
+    got = accelerator.num_processes
+    if got != processes_launched:
+        raise UserError(
+            f"{processes_launched} processes were launched but each stands alone (no GPU was "
+            "found): for several CPU processes see configs/accelerate/cpu.yaml, or add --cpu"
+        )
+    if config.processes is not None and got != config.processes:
+        raise UserError(
+            f"--processes {config.processes} were asked for, {got} started: start them with "
+            f"`accelerate launch --config_file configs/accelerate/…` or "
+            f"`torchrun --nproc_per_node {config.processes}`"
+        )
+    return accelerator
+
+
+def identity_of(config: Config, train: Split, val: Split) -> dict[str, Any]:
+    """The settings and data that decide the weights; what is not here may change on resuming."""
+    settings = asdict(config)
+    for name in ("shards", "output", "run_name", "cpu", "processes", "resume", "wandb"):
+        del settings[name]
+    for name in ("evaluation", "tracking"):
+        del settings[name]
+    settings["data"] = [shard.sha256 for split in (train, val) for shard in split.manifest.shards]
+    return settings
+
+
+def find_place(config: Config, identity: dict[str, Any]) -> tuple[Path, Path | None]:
+    """The run's folder and the checkpoint to go on from, as ``--resume`` says.
+
+    Raises ``UserError`` if the folder holds a finished run or another one, or if the run to be
+    resumed is not there.
+    """
+    folder = Path(config.output) / str(config.run_name)
+    if config.resume not in ("auto", "never"):
+        named = (Path(config.resume), Path(config.output) / config.resume)
+        folder = next((path for path in named if path.is_dir()), named[0])
+    checkpoint = checkpoints.find(folder / "checkpoints" / "last")
+    if (folder / SUMMARY).exists():
+        raise UserError(
+            f"{folder} holds a finished run: give another --run_name, or delete the folder"
+        )
+    if checkpoint is None:
+        if config.resume not in ("auto", "never"):
+            raise UserError(
+                f"--resume {config.resume}: there is no run with a checkpoint in {folder}"
+            )
+        return folder, None
+    if config.resume == "never":
+        raise UserError(
+            f"{folder} holds an unfinished run: give another --run_name, or --resume auto to go on"
+        )
+    theirs = checkpoints.read_state(checkpoint).identity
+    changed = _differences(theirs, identity)
+    if changed:
+        raise UserError(
+            f"{folder} holds another run ({'; '.join(changed[:3])}): give another --run_name, "
+            "or the settings of that run to go on"
+        )
+    return folder, checkpoint
+
+
+def dropout_seed(seed: int, update: int, rank: int) -> int:
+    """Seeds what is random inside the model: repeatable, but not the same for all rank counts."""
+    return generator(seed, "dropout", update, rank).initial_seed()
+
+
+def _view(
+    config: Config, model: nn.Module, train: Split, image_size: int, device: torch.device
+) -> View:
+    """Pretrained weights want the mean and std that they were trained with."""
+    mean, std = train.manifest.mean, train.manifest.std
+    pretrained: Any = getattr(model, "pretrained_cfg", None) or {}
+    if (config.model.pretrained or config.model.weights) and pretrained.get("mean"):
+        mean, std = tuple(pretrained["mean"]), tuple(pretrained["std"])
+    channels = train.manifest.image_shape[2]
+    return View(mean=mean[:channels], std=std[:channels], image_size=image_size, device=device)
+
+
+def _differences(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "") -> list[str]:
+    changed = []
+    for key in sorted(theirs.keys() | ours.keys()):
+        old, new = theirs.get(key), ours.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            changed += _differences(old, new, f"{prefix}{key}.")
+        elif key == "data" and old != new:
+            changed.append("it was trained on other shards")
+        elif old != new:
+            changed.append(f"{prefix}{key} was {old}, is {new}")
+    return changed

@@ -1,0 +1,342 @@
+"""All of the rest put together: a run from its first update to its explained mistakes."""
+
+import json
+import platform
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast
+from torch import Tensor
+
+from tinynet import checkpoints
+from tinynet.analysis import analyse
+from tinynet.batches import Batch, evaluation_batches, training_batches
+from tinynet.checkpoints import State
+from tinynet.config import Config, to_yaml
+from tinynet.evaluation import (
+    Predictions,
+    Scores,
+    accuracies,
+    assemble,
+    pad,
+    predict,
+    save_predictions,
+    score,
+)
+from tinynet.files import write_whole
+from tinynet.optimization import l2_penalty, learning_rate, set_learning_rate
+from tinynet.order import evaluation_range
+from tinynet.report import explain
+from tinynet.run import SUMMARY, Run, dropout_seed, prepare, start_accelerator
+from tinynet.tracking import Tracker, WandbSettings, open_tracker, trim_metrics
+
+NAMES = ("loss", "top1", "top5")
+
+
+@dataclass
+class Progress:
+    """Where a run is, beyond its weights; saved with every checkpoint."""
+
+    update: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    seconds_before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    wandb_id: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on the run, over all restarts."""
+        return self.seconds_before + time.monotonic() - self.started
+
+
+def train(config: Config, processes_launched: int, command: str) -> None:
+    """Train (or, with 0 epochs, only evaluate) as ``config`` says, on every rank at once.
+
+    Raises ``UserError`` before the first update if something is missing or does not fit.
+    """
+    run = prepare(config, start_accelerator(config, processes_launched))
+    progress = restore(run)
+    main = run.accelerator.is_main_process
+    if main:
+        write_whole(run.folder / "config.yaml", to_yaml(run.config))
+        trim_metrics(run.folder, progress.update)
+    wandb = WandbSettings(
+        mode=config.wandb,
+        project=config.tracking.project,
+        name=run.folder.name,
+        id=progress.wandb_id,
+    )
+    with open_tracker(run.folder, main=main, wandb=wandb, config=asdict(config)) as tracker:
+        tracker.say(describe(run, progress))
+        predictions, scores = fit(run, progress, tracker)
+        if main:
+            summary = summarise(run, progress, scores, command)
+            save_predictions(predictions, run.folder / "predictions.safetensors")
+            write_whole(run.folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+            tracker.summary({key: summary[key] for key in ("top1", "top5", "loss", "best")})
+            explain(run.folder, predictions, run.val, tracker)
+        tracker.say(
+            f"top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} % "
+            f"on {scores.samples:,} pictures; all of the run is in {run.folder}"
+        )
+
+
+def fit(run: Run, progress: Progress, tracker: Tracker) -> tuple[Predictions, Scores]:
+    """The training loop. Returns the predictions and scores of the last weights."""
+    plan, config = run.plan, run.config
+    meter = Meter(run)
+    tracker.progress(plan.updates * plan.global_batch_size, progress.update * plan.global_batch_size)
+    batches = training_batches(run.train, plan, config.augmentation, run.view, progress.update)
+    result = None
+    if is_evaluated(run, progress.update):  # not done before the run was killed, or nothing to do
+        result = evaluate(run, progress, meter, tracker)
+    run.model.train()
+    for update in range(progress.update, plan.updates):
+        torch.manual_seed(dropout_seed(config.seed, update, plan.rank))
+        rate = learning_rate(
+            update, plan.updates, plan.updates_per_epoch, config.optimizer.lr, config.schedule
+        )
+        set_learning_rate(run.optimizer, rate)
+        meter.add(step(run, batches))
+        progress.update = update + 1
+        tracker.advance(plan.global_batch_size)
+        if progress.update % config.tracking.log_every == 0 or is_epoch_end(run, progress.update):
+            tracker.log("train", {**position(run, progress), "lr": rate, **meter.read()})
+        if is_saved(run, progress.update):
+            save(run, progress, "last")
+        if is_evaluated(run, progress.update):
+            result = evaluate(run, progress, meter, tracker)
+    return result or evaluate(run, progress, meter, tracker)
+
+
+def step(run: Run, batches: Iterator[Batch]) -> Tensor:
+    """One update from ``accumulation`` micro-batches; this rank's (loss, top-1, top-5)."""
+    accumulation, clip = run.plan.accumulation, run.config.optimizer.clip_norm
+    sums = torch.zeros(3, device=run.view.device)
+    run.optimizer.zero_grad()
+    for micro_batch in range(accumulation):
+        batch = next(batches)
+        last = micro_batch == accumulation - 1
+        with nullcontext() if last else run.accelerator.no_sync(run.model):
+            with run.accelerator.autocast():
+                logits = run.model(batch.images)
+            loss = run.loss(logits, batch.targets)
+            if run.config.loss.l2:
+                loss = loss + run.config.loss.l2 * l2_penalty(run.bare)
+            run.accelerator.backward(loss / accumulation)
+        with torch.no_grad():
+            sums += torch.stack((loss.detach(), *accuracies(logits.detach(), batch.targets)))
+    if clip:
+        run.accelerator.clip_grad_norm_(run.model.parameters(), clip)
+    run.optimizer.step()
+    return sums / accumulation
+
+
+def evaluate(
+    run: Run, progress: Progress, meter: "Meter", tracker: Tracker
+) -> tuple[Predictions, Scores]:
+    """Score the val split exactly, on all ranks together; keep the weights if they are the best."""
+    accelerator, val = run.accelerator, run.val
+    broadcast(list(run.bare.buffers()))
+    started = time.monotonic()
+    ids = evaluation_range(len(val), accelerator.num_processes, accelerator.process_index)
+    classes = len(val.manifest.class_ids)
+    device = run.view.device
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    answers = predict(
+        run.bare,
+        evaluation_batches(val, ids, run.config.evaluation.batch_size, run.view),
+        accelerator.autocast(),
+        (none, none, torch.zeros(0, classes, device=device)),
+    )
+    longest = -(-len(val) // accelerator.num_processes)
+    padded = [pad(part, longest, value=-1) for part in answers]
+    predictions = assemble(*(accelerator.gather(part) for part in padded), samples=len(val))
+    scores = score(predictions, run.loss)
+    seconds = time.monotonic() - started
+    tracker.log(
+        "evaluation",
+        {**position(run, progress), **asdict(scores), "images_per_second": len(val) / seconds},
+    )
+    if not progress.best or scores.top1 > progress.best["top1"]:
+        progress.best = {"update": progress.update, **asdict(scores)}
+        save(run, progress, "best")
+    train_means = meter.read_epoch()
+    tracker.say(epoch_line(run, progress, scores, train_means))
+    if warning := chance_warning(scores, train_means.get("top1", 0.0), classes):
+        tracker.say(warning)
+    return predictions, scores
+
+
+class Meter:
+    """Running means of training loss, top-1 and top-5 (a tensor of three per update).
+
+    Sums stay on the device; reading them for the log starts a reduction, but waits for nothing.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._interval = torch.zeros(3, device=run.view.device)
+        self._epoch = torch.zeros(3, device=run.view.device)
+        self._interval_updates = self._epoch_updates = 0
+        self._clock = time.monotonic()
+
+    def add(self, means: Tensor) -> None:
+        """Take in the means of one update on this rank."""
+        self._interval += means
+        self._interval_updates += 1
+
+    def read(self) -> dict[str, Tensor | float]:
+        """Means over all ranks since the last reading, and images per second of all ranks."""
+        sums = self._run.accelerator.reduce(self._interval, "mean")
+        now, updates = time.monotonic(), self._interval_updates
+        speed = updates * self._run.plan.global_batch_size / (now - self._clock)
+        self._epoch += sums
+        self._epoch_updates += updates
+        self._interval, self._interval_updates, self._clock = torch.zeros_like(sums), 0, now
+        loss, top1, top5 = sums / updates
+        return {"loss": loss, "top1": top1, "top5": top5, "images_per_second": speed}
+
+    def read_epoch(self) -> dict[str, float]:
+        """Means since the last call of this, as numbers; empty if there were no updates."""
+        updates, sums = self._epoch_updates, self._epoch.tolist()
+        self._epoch, self._epoch_updates = torch.zeros_like(self._epoch), 0
+        self._clock = time.monotonic()  # the time of the evaluation counts for no speed
+        return dict(zip(NAMES, (total / updates for total in sums), strict=True)) if updates else {}
+
+
+def is_epoch_end(run: Run, update: int) -> bool:
+    """Whether ``update`` finished updates end an epoch or the training."""
+    return update > 0 and (update % run.plan.updates_per_epoch == 0 or update == run.plan.updates)
+
+
+def is_evaluated(run: Run, update: int) -> bool:
+    """Whether the model is evaluated after ``update`` finished updates."""
+    every = run.config.evaluation.every_epochs * run.plan.updates_per_epoch
+    return update == run.plan.updates or (update > 0 and update % every == 0)
+
+
+def is_saved(run: Run, update: int) -> bool:
+    """Whether a checkpoint is due: at epoch ends and every ``save_every`` updates."""
+    every = run.config.tracking.save_every
+    return is_epoch_end(run, update) or (every > 0 and update % every == 0)
+
+
+def save(run: Run, progress: Progress, name: str) -> None:
+    """Write the checkpoint ``last`` or ``best``; buffers are those of rank zero."""
+    broadcast(list(run.bare.buffers()))
+    if not run.accelerator.is_main_process:
+        return
+    scaler = run.accelerator.scaler
+    state = State(
+        update=progress.update,
+        best=progress.best,
+        seconds=progress.seconds,
+        class_ids=list(run.train.manifest.class_ids),
+        identity=run.identity,
+        world_size=run.plan.world_size,
+        threads=torch.get_num_threads(),
+        scaler=scaler.state_dict() if scaler is not None else {},
+        wandb_id=progress.wandb_id,
+    )
+    checkpoints.save(run.folder / "checkpoints" / name, run.bare, run.optimizer, state)
+
+
+def restore(run: Run) -> Progress:
+    """Go on from the run's checkpoint, if it has one."""
+    if run.checkpoint is None:
+        return Progress()
+    state = checkpoints.load(run.checkpoint, run.bare, run.optimizer)
+    if run.accelerator.scaler is not None and state.scaler:
+        run.accelerator.scaler.load_state_dict(state.scaler)
+    return Progress(
+        update=state.update,
+        best=state.best,
+        seconds_before=state.seconds,
+        wandb_id=state.wandb_id,
+    )
+
+
+def position(run: Run, progress: Progress) -> dict[str, float]:
+    """What every line of the log begins with."""
+    update = progress.update
+    return {
+        "epoch": update / max(1, run.plan.updates_per_epoch),
+        "update": update,
+        "samples": update * run.plan.global_batch_size,
+    }
+
+
+def describe(run: Run, progress: Progress) -> str:
+    """The first line of a run: what it is and what it runs on."""
+    world, manifest = run.plan.world_size, run.train.manifest
+    parameters = sum(weight.numel() for weight in run.bare.parameters())
+    lines = [
+        f"{run.config.model.name} ({parameters / 1e6:.1f} M parameters) on "
+        f"{world} process{'es' * (world > 1)}, {run.view.device.type}, "
+        f"precision {run.accelerator.mixed_precision}: "
+        f"{len(run.train):,} train and {len(run.val):,} val pictures, "
+        f"{len(manifest.class_ids)} classes, {run.plan.updates:,} updates → {run.folder}"
+    ]
+    if missing := getattr(run.bare, "not_loaded", None):
+        lines.append(f"started fresh, not from the pretrained weights: {', '.join(missing)}")
+    if progress.update:
+        lines.append(f"going on after update {progress.update:,} of {run.plan.updates:,}")
+    return "\n".join(lines)
+
+
+def epoch_line(
+    run: Run, progress: Progress, scores: Scores, train_means: dict[str, float]
+) -> str:
+    """One line per evaluation for people."""
+    epoch = progress.update / max(1, run.plan.updates_per_epoch)
+    trained = (
+        f"train loss {train_means['loss']:.3f}, top-1 {train_means['top1']:.1f} %; "
+        if train_means
+        else ""
+    )
+    return (
+        f"epoch {epoch:g}/{run.config.epochs:g}: {trained}val loss {scores.loss:.3f}, "
+        f"top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} %  [{progress.seconds:.0f} s]"
+    )
+
+
+def chance_warning(scores: Scores, train_top1: float, classes: int) -> str | None:
+    """Say so when val accuracy sits at chance while train accuracy does not."""
+    chance = 100 / classes
+    if train_top1 > 5 * chance and scores.top1 < 2 * chance:
+        return (
+            f"WARNING: val accuracy {scores.top1:.2f} % is chance ({chance:.2f} %) while train "
+            f"accuracy is {train_top1:.1f} %: the val labels are probably wrong; look at them with "
+            "`python launch/pack.py --inspect DIR`"
+        )
+    return None
+
+
+def summarise(run: Run, progress: Progress, scores: Scores, command: str) -> dict[str, Any]:
+    """``summary.json``: scores of the last weights, the best ones seen, and how to make them."""
+    weights = run.folder / "checkpoints" / ("last" if run.plan.updates else "best")
+    samples = run.plan.updates * run.plan.global_batch_size
+    return {
+        **asdict(scores),
+        "best": progress.best,
+        "seconds": round(progress.seconds, 1),
+        "images_per_second": round(samples / progress.seconds, 1),
+        "weights_sha256": checkpoints.sha256(weights / checkpoints.MODEL),
+        "processes": run.plan.world_size,
+        "device": device_name(run.view.device),
+        "versions": {name: version(name) for name in ("tinynet", "torch", "accelerate", "timm")}
+        | {"python": platform.python_version()},
+        "command": command,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """What the run ran on, for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
