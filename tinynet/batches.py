@@ -149,8 +149,6 @@ class Stager:
         return receive
 
 
-def _take(
-    shares: Iterator[tuple[Tensor, Draws]], count: int
-) -> Iterator[tuple[Tensor, Draws]]:
+def _take(shares: Iterator[tuple[Tensor, Draws]], count: int) -> Iterator[tuple[Tensor, Draws]]:
     for _, share in zip(range(count), shares, strict=False):
         yield share

@@ -73,7 +73,9 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
     document = _read_state(checkpoint)
     for name, expected in document.pop("sha256").items():
         if sha256(checkpoint / name) != expected:
-            raise UserError(f"{checkpoint / name} is damaged (its hash is wrong): delete the folder")
+            raise UserError(
+                f"{checkpoint / name} is damaged (its hash is wrong): delete the folder"
+            )
     _load_weights(checkpoint / MODEL, model)
     optimizer.load_state_dict(
         _unflatten(load_file(checkpoint / OPTIMIZER), document.pop("optimizer"))

@@ -303,7 +303,3 @@ def _keys(section: Callable[..., Any]) -> list[str]:
             keys += [f"{item.name}.{key}" for key in _keys(inner)]  # type: ignore[arg-type]
         keys.append(item.name)
     return keys
-
-
-
-

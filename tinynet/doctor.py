@@ -44,9 +44,7 @@ def verify(folder: Path, progress: Callable[[int], None] = lambda _: None) -> li
     return problems
 
 
-def _check_split(
-    split: Path, manifest: Manifest, progress: Callable[[int], None]
-) -> Iterator[str]:
+def _check_split(split: Path, manifest: Manifest, progress: Callable[[int], None]) -> Iterator[str]:
     if manifest.split != split.name:
         yield f"{split / MANIFEST} is of the split {manifest.split}: it is in the wrong folder"
     named = {shard.name for shard in manifest.shards}

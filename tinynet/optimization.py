@@ -4,8 +4,8 @@ import difflib
 import math
 from collections.abc import Callable
 
-import timm.optim
 import torch
+from timm.optim import create_optimizer_v2, list_optimizers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,12 +39,12 @@ def create_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optim
 
     Raises ``UserError`` with the nearest names if timm knows no such optimizer.
     """
-    known = timm.optim.list_optimizers()
+    known = [str(name) for name in list_optimizers()]
     if settings.name not in known:
         near = difflib.get_close_matches(settings.name, known, 4, 0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "see timm.optim.list_optimizers()"
         raise UserError(f"--optimizer.name {settings.name} is not known to timm: {hint}")
-    return timm.optim.create_optimizer_v2(
+    return create_optimizer_v2(
         model,
         opt=settings.name,
         lr=settings.lr,
@@ -71,9 +71,9 @@ def learning_rate(
         wave = 0.5 * (1 + math.cos(math.pi * progress))
         return peak * (schedule.final + (1 - schedule.final) * wave)
     if schedule.name == "step":
-        return float(peak * schedule.step_factor ** int(
-            update / (schedule.step_epochs * updates_per_epoch)
-        ))
+        return float(
+            peak * schedule.step_factor ** int(update / (schedule.step_epochs * updates_per_epoch))
+        )
     return peak
 
 

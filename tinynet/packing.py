@@ -31,17 +31,22 @@ class Format:
 
     encoding: Encoding
     image_shape: tuple[int, int, int]
+    resize: bool
     samples_per_shard: int
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture on its way into a shard: ``pixels`` uint8 (H, W, C), ``data`` the tar member."""
+    """A picture ready to be written.
+
+    ``data`` is the tar member's contents, ``content`` a hash of the source's bytes, ``moments``
+    (2, C) the sums of pixel values and of their squares.
+    """
 
     picture: Picture
-    pixels: np.ndarray
     data: bytes
     content: bytes
+    moments: np.ndarray
     grey: bool
     reencoded: bool
 
@@ -78,6 +83,7 @@ def pack(
     form = Format(
         encoding=encoding,
         image_shape=_image_shape(source, image_size),
+        resize=image_size is not None,
         samples_per_shard=samples_per_shard,
     )
     aside = out.with_name(f".{out.name}.partial")
@@ -106,35 +112,30 @@ def _pack_split(
 ) -> Manifest:
     pictures = source.splits[split]
     order = np.random.Generator(np.random.PCG64(SHUFFLE_SEED)).permutation(len(pictures))
-    samples = _read_all(source, [pictures[i] for i in order], form, tally.unreadable)
-    channels = form.image_shape[2]
-    total, squares, count = np.zeros(channels), np.zeros(channels), 0
     keys = tally.keys.setdefault(split, {})
+    moments = np.zeros((2, form.image_shape[2]))
     shards: list[Shard] = []
-    writer = ShardWriter(folder, f"{split}-{len(shards):06d}.tar")
-    for chunk in samples:
-        for sample in chunk:
-            if len(writer.labels) == form.samples_per_shard:
-                shards.append(writer.close())
-                writer = ShardWriter(folder, f"{split}-{len(shards):06d}.tar")
-            writer.write(sample, form.encoding)
-            tally.grey += sample.grey
-            tally.reencoded += sample.reencoded
-            keys.setdefault(sample.content, sample.picture.key)
-        # Sums of integers below 2**53 are exact in float64, so the order cannot change them.
-        pixels = np.stack([sample.pixels for sample in chunk]).reshape(-1, channels).astype(float)
-        total, squares = total + pixels.sum(0), squares + np.square(pixels).sum(0)
-        count += len(pixels)
-        progress(len(chunk))
-    shards.append(writer.close())
+    for first in range(0, len(order), form.samples_per_shard):
+        part = [pictures[i] for i in order[first : first + form.samples_per_shard]]
+        with ShardWriter(folder, f"{split}-{len(shards):06d}.tar") as writer:
+            for chunk in _read_all(source, part, form, tally.unreadable):
+                for sample in chunk:
+                    writer.write(sample, form.encoding)
+                    tally.grey += sample.grey
+                    tally.reencoded += sample.reencoded
+                    keys.setdefault(sample.content, sample.picture.key)
+                    moments += sample.moments
+                progress(len(chunk))
+            shards.append(writer.finish())
     if tally.unreadable:
         some = "; ".join(tally.unreadable[:10])
         raise UserError(
             f"{len(tally.unreadable)} pictures cannot be read: {some}. Restore these files or "
             "remove them, then pack again (nothing was written)"
         )
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
+    height, width, _ = form.image_shape
+    mean, mean_square = moments / (height * width * sum(shard.samples for shard in shards))
+    std = np.sqrt(np.maximum(mean_square - np.square(mean), 0))
     return Manifest(
         format_version=FORMAT_VERSION,
         split=split,
@@ -178,29 +179,30 @@ def _prepare(picture: Picture, content: bytes | np.ndarray, form: Format) -> Sam
     raw = content if isinstance(content, bytes) else content.tobytes()
     decoded = decode(content) if isinstance(content, bytes) else content
     height, _, channels = form.image_shape
-    pixels = resized(with_channels(decoded, channels), height)
+    pixels = with_channels(decoded, channels)
+    if form.resize:
+        pixels = resized(pixels, height)
     if pixels.shape != form.image_shape:
         raise ValueError(
             f"it is {decoded.shape[1]}×{decoded.shape[0]}, others are {height}×{height}: "
             "give --image-size"
         )
     keep = raw.startswith(JPEG_MAGIC) and decoded.shape[:2] == pixels.shape[:2]
-    if form.encoding == "npy":
-        data = npy_bytes(pixels)
-    else:
-        data = raw if keep else encode_jpeg(pixels)
+    data = npy_bytes(pixels) if form.encoding == "npy" else raw if keep else encode_jpeg(pixels)
+    # Integers below 2**53 are exact in float64: the sums do not depend on their order.
+    values = pixels.reshape(-1, channels).astype(np.float64)
     return Sample(
         picture=picture,
-        pixels=pixels,
         data=data,
         content=hashlib.blake2b(raw, digest_size=16).digest(),
+        moments=np.stack([values.sum(0), np.square(values).sum(0)]),
         grey=decoded.shape[2] < channels,
         reencoded=form.encoding == "jpg" and not keep,
     )
 
 
 class ShardWriter:
-    """Writes one tar and remembers what the manifest must say of it."""
+    """Writes one tar and remembers what the manifest must say of it; closes it on leaving."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
@@ -210,6 +212,12 @@ class ShardWriter:
         self._sha256 = hashlib.sha256()
         self._bytes = 0
         self._file = (folder / name).open("wb")
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def write(self, sample: Sample, encoding: Encoding) -> None:
         """Append one sample: its label, then its picture."""
@@ -221,12 +229,11 @@ class ShardWriter:
         self._append(tar_member(f"{key}.{encoding}", sample.data))
         self.labels.append(label)
 
-    def close(self) -> Shard:
+    def finish(self) -> Shard:
         """End the tar, put it on the disk, and describe it."""
         self._append(bytes(2 * TAR_BLOCK))
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
         return Shard(
             name=self.name,
             samples=len(self.labels),

@@ -3,9 +3,8 @@
 import io
 
 import numpy as np
-import torch
+import simplejpeg
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_jpeg
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 
@@ -13,19 +12,16 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 def decode(data: bytes) -> np.ndarray:
     """Decode an encoded picture to uint8 (H, W, C); C is 1 for a grey JPEG and 3 otherwise.
 
-    JPEGs go through libjpeg-turbo (2.5 times faster than PIL); whatever else PIL can read, and
-    JPEGs in CMYK, are converted to RGB.
+    JPEGs go through simplejpeg, four times faster than PIL; whatever else PIL can read, JPEGs in
+    CMYK among it, is converted to RGB.
     Raises ``ValueError`` or ``OSError`` if the picture cannot be read.
     """
     if data.startswith(JPEG_MAGIC):
-        # decode_jpeg wants a writable buffer, or it warns.
-        buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        try:
-            chw = decode_jpeg(buffer, mode=ImageReadMode.UNCHANGED)
-        except RuntimeError as error:
-            raise ValueError(str(error).split("\n")[0]) from error
-        if chw.shape[0] in (1, 3):
-            return chw.permute(1, 2, 0).contiguous().numpy()
+        _, _, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours == "Gray":
+            return simplejpeg.decode_jpeg(data, "GRAY")
+        if colours == "YCbCr":
+            return simplejpeg.decode_jpeg(data, "RGB")
     with Image.open(io.BytesIO(data)) as picture:
         return np.asarray(picture.convert("RGB"))
 

@@ -36,6 +36,7 @@ class Run:
     view: View
     model: nn.Module
     bare: nn.Module
+    not_loaded: list[str]
     optimizer: torch.optim.Optimizer
     loss: Callable[[Tensor, Tensor], Tensor]
     identity: dict[str, Any]
@@ -60,13 +61,15 @@ def prepare(config: Config, accelerator: Accelerator) -> Run:
     torch.manual_seed(config.seed)
     # One rank of a machine downloads, the others find the file.
     with accelerator.local_main_process_first():
-        bare = create_model(config.model, channels, image_size, len(train.manifest.class_ids))
+        bare, not_loaded = create_model(
+            config.model, channels, image_size, len(train.manifest.class_ids)
+        )
     if config.model.checkpoint and checkpoint is None:
         checkpoints.load_weights(
             Path(config.model.checkpoint), bare, list(train.manifest.class_ids)
         )
     if config.compute.channels_last:
-        bare = bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        bare = bare.to(memory_format=torch.channels_last)
     model, optimizer = accelerator.prepare(bare, create_optimizer(bare, config.optimizer))
     return Run(
         config=config,
@@ -79,6 +82,7 @@ def prepare(config: Config, accelerator: Accelerator) -> Run:
         view=_view(config, bare, train, image_size, accelerator.device),
         model=model,
         bare=bare,
+        not_loaded=not_loaded,
         optimizer=optimizer,
         loss=loss_function(config.loss),
         identity=identity,

@@ -11,13 +11,13 @@ import mmap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Literal
 
+import simplejpeg
 import torch
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from tinynet.errors import UserError
 
@@ -74,15 +74,15 @@ class Manifest:
         return "{\n" + "\n".join(lines) + f'\n "shards": [\n  {shards}\n ]\n}}\n'
 
 
-def sample_stride(image_shape: tuple[int, int, int], label_bytes: int = TAR_BLOCK) -> int:
+def sample_stride(image_shape: tuple[int, int, int]) -> int:
     """Bytes from one npy sample to the next: 14,336 for 64×64×3."""
     height, width, channels = image_shape
     pixels = NPY_HEADER + height * width * channels
-    return TAR_BLOCK + label_bytes + TAR_BLOCK + -(-pixels // TAR_BLOCK) * TAR_BLOCK
+    return 3 * TAR_BLOCK + -(-pixels // TAR_BLOCK) * TAR_BLOCK
 
 
 PIXELS_AT = 3 * TAR_BLOCK + NPY_HEADER
-"""Where in an npy sample its pixels begin (byte 1,664): two headers, the label, npy's own header."""
+"""Where in an npy sample its pixels begin: byte 1,664."""
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -150,7 +150,7 @@ class Split:
             return out.index_copy_(0, order, self.gather(ascending))
         bounds = torch.searchsorted(sample_ids, self._starts).tolist()
         starts = self._starts.tolist()
-        for shard, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for shard, (first, last) in enumerate(pairwise(bounds)):
             if first < last:
                 local = sample_ids[first:last] - starts[shard]
                 self._read(shard, local, out[first:last])
@@ -172,13 +172,14 @@ class Split:
             torch.index_select(self._rows[shard], 0, local, out=out)
             return
         file, described = self._files[shard], self.manifest.shards[shard]
-        grey = self.manifest.image_shape[2] == 1
-        mode = ImageReadMode.GRAY if grey else ImageReadMode.RGB
+        data = file.numpy()
+        pixels = out.numpy()
+        colours = "GRAY" if self.manifest.image_shape[2] == 1 else "RGB"
 
         def decode_into(row: int, sample: int) -> None:
             at = described.offsets[sample]
-            jpeg = file[at : at + described.sizes[sample]]
-            out[row] = decode_jpeg(jpeg, mode=mode).permute(1, 2, 0)
+            jpeg = data[at : at + described.sizes[sample]]
+            simplejpeg.decode_jpeg(jpeg, colours, buffer=pixels[row])
 
         # list() waits for all and lets the first error through.
         list(self._decoders.map(decode_into, range(len(local)), local.tolist()))

@@ -15,7 +15,6 @@ from accelerate.utils import broadcast
 from torch import Tensor
 
 from tinynet import checkpoints
-from tinynet.analysis import analyse
 from tinynet.batches import Batch, evaluation_batches, training_batches
 from tinynet.checkpoints import State
 from tinynet.config import Config, to_yaml
@@ -91,7 +90,9 @@ def fit(run: Run, progress: Progress, tracker: Tracker) -> tuple[Predictions, Sc
     """The training loop. Returns the predictions and scores of the last weights."""
     plan, config = run.plan, run.config
     meter = Meter(run)
-    tracker.progress(plan.updates * plan.global_batch_size, progress.update * plan.global_batch_size)
+    tracker.progress(
+        plan.updates * plan.global_batch_size, progress.update * plan.global_batch_size
+    )
     batches = training_batches(run.train, plan, config.augmentation, run.view, progress.update)
     result = None
     if is_evaluated(run, progress.update):  # not done before the run was killed, or nothing to do
@@ -157,7 +158,8 @@ def evaluate(
     )
     longest = -(-len(val) // accelerator.num_processes)
     padded = [pad(part, longest, value=-1) for part in answers]
-    predictions = assemble(*(accelerator.gather(part) for part in padded), samples=len(val))
+    sample_ids, labels, logits = accelerator.gather(padded)
+    predictions = assemble(sample_ids, labels, logits, len(val))
     scores = score(predictions, run.loss)
     seconds = time.monotonic() - started
     tracker.log(
@@ -284,16 +286,14 @@ def describe(run: Run, progress: Progress) -> str:
         f"{len(run.train):,} train and {len(run.val):,} val pictures, "
         f"{len(manifest.class_ids)} classes, {run.plan.updates:,} updates → {run.folder}"
     ]
-    if missing := getattr(run.bare, "not_loaded", None):
-        lines.append(f"started fresh, not from the pretrained weights: {', '.join(missing)}")
+    if run.not_loaded:
+        lines.append(f"not in the pretrained weights, started fresh: {', '.join(run.not_loaded)}")
     if progress.update:
         lines.append(f"going on after update {progress.update:,} of {run.plan.updates:,}")
     return "\n".join(lines)
 
 
-def epoch_line(
-    run: Run, progress: Progress, scores: Scores, train_means: dict[str, float]
-) -> str:
+def epoch_line(run: Run, progress: Progress, scores: Scores, train_means: dict[str, float]) -> str:
     """One line per evaluation for people."""
     epoch = progress.update / max(1, run.plan.updates_per_epoch)
     trained = (

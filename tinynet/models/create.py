@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -13,7 +13,14 @@ from tinynet.config import Model
 from tinynet.errors import UserError
 
 
-def create_model(settings: Model, channels: int, image_size: int, classes: int) -> nn.Module:
+class Created(NamedTuple):
+    """A model, and the names of the weights that pretrained weights did not cover."""
+
+    model: nn.Module
+    not_loaded: list[str]
+
+
+def create_model(settings: Model, channels: int, image_size: int, classes: int) -> Created:
     """Create any timm model, ours among them, for pictures (channels, image_size, image_size).
 
     Raises ``UserError`` if the name is unknown, the model cannot take such pictures, or the
@@ -28,7 +35,7 @@ def create_model(settings: Model, channels: int, image_size: int, classes: int) 
         arguments["drop_rate"] = settings.dropout
     try:
         if not (settings.pretrained or settings.weights):
-            return timm.create_model(settings.name, **arguments)
+            return Created(timm.create_model(settings.name, **arguments), [])
         return _create_pretrained(settings, arguments)
     except TypeError as error:
         raise UserError(
@@ -48,7 +55,7 @@ def check_name(name: str) -> None:
     raise UserError(f"--model.name {name} is not known to timm: {hint}")
 
 
-def _create_pretrained(settings: Model, arguments: dict[str, Any]) -> nn.Module:
+def _create_pretrained(settings: Model, arguments: dict[str, Any]) -> Created:
     """Load weights through timm and refuse gaps that were not asked for."""
     overlay = {"file": settings.weights} if settings.weights else None
     if settings.weights and not Path(settings.weights).is_file():
@@ -58,7 +65,7 @@ def _create_pretrained(settings: Model, arguments: dict[str, Any]) -> nn.Module:
     fresh = timm.create_model(settings.name, **arguments).state_dict()
     torch.random.set_rng_state(seed)
     try:
-        model = timm.create_model(
+        model: Any = timm.create_model(
             settings.name,
             pretrained=True,
             pretrained_cfg_overlay=overlay,
@@ -75,15 +82,14 @@ def _create_pretrained(settings: Model, arguments: dict[str, Any]) -> nn.Module:
             f"({type(error).__name__}: {reason}): {_remedy(settings)}"
         ) from None
     missing = not_loaded(model, fresh)
-    head = str(model.pretrained_cfg.get("classifier") or "")
+    head = model.pretrained_cfg.get("classifier") or ""
     gaps = [name for name in missing if not name.startswith(f"{head}.")]
     if gaps and not settings.partial:
         raise UserError(
             f"{settings.weights or settings.name} lacks the weights {', '.join(gaps)}: "
             "give the whole file, or --model.partial to start these layers fresh"
         )
-    model.not_loaded = missing
-    return model
+    return Created(model, missing)
 
 
 def not_loaded(model: nn.Module, fresh: dict[str, torch.Tensor]) -> list[str]:
@@ -101,6 +107,6 @@ def not_loaded(model: nn.Module, fresh: dict[str, torch.Tensor]) -> list[str]:
 def _remedy(settings: Model) -> str:
     if settings.weights:
         return "is it a safetensors or torch file of this model (--model.partial allows gaps)?"
-    url = timm.get_pretrained_cfg(settings.name)
-    where = getattr(url, "url", None) or f"the hub's page of {settings.name}"
+    defaults = timm.get_pretrained_cfg(settings.name)
+    where = getattr(defaults, "url", None) or f"the hub's page of {settings.name}"
     return f"download them elsewhere from {where} and pass --model.weights FILE"
