@@ -80,6 +80,11 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
     optimizer.load_state_dict(
         _unflatten(load_file(checkpoint / OPTIMIZER), document.pop("optimizer"))
     )
+    for weight, values in optimizer.state.items():
+        for name, tensor in values.items():
+            if isinstance(tensor, Tensor) and tensor.shape == weight.shape:
+                # In the weight's memory layout: a sum over another one differs in the last bit.
+                values[name] = torch.empty_like(weight).copy_(tensor)
     del document["format_version"]
     return State(**document)
 
@@ -154,23 +159,29 @@ def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Split an optimizer's state into tensors (``parameter.name``) and what JSON can hold."""
+    """Split an optimizer's state into tensors and what JSON can hold.
+
+    Tensors are called ``state.PARAMETER.NAME`` or, for the few optimizers that keep some with
+    their parameter groups, ``group.GROUP.NAME``.
+    """
     tensors: dict[str, Tensor] = {}
-    values: dict[str, dict[str, Any]] = {}
-    for parameter, entries in state["state"].items():
-        for name, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"{parameter}.{name}"] = value
-            else:
-                values.setdefault(str(parameter), {})[name] = value
-    return _contiguous(tensors), {"values": values, "param_groups": state["param_groups"]}
+    rest: dict[str, Any] = {}
+    groups = dict(enumerate(state["param_groups"]))
+    for kind, entries in (("state", state["state"]), ("group", groups)):
+        for index, values in entries.items():
+            for name, value in values.items():
+                key = f"{kind}.{index}.{name}"
+                if isinstance(value, Tensor):
+                    tensors[key] = value
+                else:
+                    rest[key] = value
+    return _contiguous(tensors), rest
 
 
 def _unflatten(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {}
-    for parameter, entries in rest["values"].items():
-        state.setdefault(int(parameter), {}).update(entries)
-    for key, tensor in tensors.items():
-        parameter, name = key.split(".", 1)
-        state.setdefault(int(parameter), {})[name] = tensor
-    return {"state": state, "param_groups": rest["param_groups"]}
+    entries: dict[str, dict[int, dict[str, Any]]] = {"state": {}, "group": {}}
+    for key, value in {**rest, **tensors}.items():
+        kind, index, name = key.split(".", 2)
+        entries[kind].setdefault(int(index), {})[name] = value
+    groups = entries["group"]
+    return {"state": entries["state"], "param_groups": [groups[i] for i in range(len(groups))]}

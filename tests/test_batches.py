@@ -1,0 +1,95 @@
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from tinynet.augmentation import to_float
+from tinynet.batches import View, evaluation_batches, training_batches
+from tinynet.config import Augmentation
+from tinynet.order import Plan
+from tinynet.shards import Split
+
+VIEW = View(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), image_size=16, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def split(shards: Path) -> Split:
+    return Split(shards / "train")
+
+
+def plan(rank: int = 0, world_size: int = 1, accumulation: int = 1) -> Plan:
+    return Plan(
+        seed=1,
+        samples=120,
+        epochs=2,
+        global_batch_size=24,
+        rank=rank,
+        world_size=world_size,
+        accumulation=accumulation,
+    )
+
+
+def normal(images: torch.Tensor) -> torch.Tensor:
+    mean, std = torch.tensor(VIEW.mean), torch.tensor(VIEW.std)
+    return (to_float(images) - mean[:, None, None]) / std[:, None, None]
+
+
+def test_batches_hold_the_plan_s_samples_normalised(split: Split) -> None:
+    off = Augmentation(flip=0, crop_padding=0)
+    batches = list(training_batches(split, plan(), off, VIEW))
+    assert len(batches) == 10
+    for update, batch in enumerate(batches):
+        assert batch.sample_ids.equal(plan().share(update, 0).sample_ids.sort().values)
+        assert batch.targets.equal(split.labels[batch.sample_ids])
+        assert torch.allclose(batch.images, normal(split.gather(batch.sample_ids)))
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_ranks_and_accumulation_change_nothing_of_what_is_shown(split: Split) -> None:
+    settings = Augmentation(flip=0.5, crop_padding=2, gamma=0.2, brightness=0.2, saturation=0.2)
+    whole = next(training_batches(split, plan(), settings, VIEW))
+    alone = dict(zip(whole.sample_ids.tolist(), whole.images, strict=True))
+    for world_size, accumulation in [(2, 1), (3, 1), (2, 2)]:
+        seen: list[int] = []
+        for rank in range(world_size):
+            batches = training_batches(split, plan(rank, world_size, accumulation), settings, VIEW)
+            for _, batch in zip(range(accumulation), batches, strict=False):
+                seen += batch.sample_ids.tolist()
+                for sample, image in zip(batch.sample_ids.tolist(), batch.images, strict=True):
+                    assert torch.allclose(image, alone[sample], atol=1e-6)
+        assert sorted(seen) == sorted(alone)
+
+
+def test_training_goes_on_in_the_middle(split: Split) -> None:
+    settings = Augmentation()
+    everything = list(training_batches(split, plan(), settings, VIEW))
+    rest = list(training_batches(split, plan(), settings, VIEW, first_update=7))
+    assert len(rest) == 3
+    for old, new in zip(everything[7:], rest, strict=True):
+        assert old.images.equal(new.images)
+
+
+def test_evaluation_shows_every_sample_in_order(split: Split) -> None:
+    batches = list(evaluation_batches(split, range(30, 100), 32, VIEW))
+    assert [len(batch.sample_ids) for batch in batches] == [32, 32, 6]
+    assert torch.cat([batch.sample_ids for batch in batches]).equal(torch.arange(30, 100))
+    assert torch.allclose(batches[0].images, normal(split.gather(torch.arange(30, 62))))
+    assert list(evaluation_batches(split, range(5, 5), 32, VIEW)) == []
+
+
+def test_pictures_are_resized_for_the_model(split: Split) -> None:
+    view = View(mean=VIEW.mean, std=VIEW.std, image_size=24, device=VIEW.device)
+    assert next(evaluation_batches(split, range(4), 4, view)).images.shape == (4, 3, 24, 24)
+
+
+def test_an_abandoned_iterator_leaves_no_thread(split: Split) -> None:
+    batches = training_batches(split, plan(), Augmentation(), VIEW)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def test_an_error_in_the_thread_reaches_the_loop(split: Split) -> None:
+    with pytest.raises(IndexError):
+        list(evaluation_batches(split, range(100, 140), 32, VIEW))
