@@ -84,7 +84,7 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
         for name, tensor in values.items():
             if isinstance(tensor, Tensor) and tensor.shape == weight.shape:
                 # In the weight's memory layout: a sum over another one differs in the last bit.
-                values[name] = torch.empty_like(weight).copy_(tensor)
+                values[name] = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor)
     del document["format_version"]
     return State(**document)
 
