@@ -16,9 +16,14 @@ def main() -> None:
     first = os.environ.get("RANK", "0") == "0"
     try:
         config = load_config(sys.argv[1:], say_errors=first)
-        from tinynet.training import train  # torch takes seconds to import; --help need not wait
+        # torch takes seconds to import; a wrong flag need not wait for it.
+        from tinynet.training import Launched, train
 
-        train(config, int(os.environ.get("WORLD_SIZE", "1")), shlex.join(sys.argv))
+        launched = Launched(
+            processes=int(os.environ.get("WORLD_SIZE", "1")),
+            local_processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        )
+        train(config, launched, shlex.join(sys.argv))
     except UserError as error:
         if first:
             print(f"train.py: error: {error}", file=sys.stderr)

@@ -120,6 +120,8 @@ class Compute:
     """Resize pictures to this on the device; the packed size if not given."""
     channels_last: bool = True
     """Memory layout of pictures and convolutions."""
+    threads: int | None = None
+    """CPU threads of each process; if not given, the processes of a machine share its cores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +246,10 @@ def check(config: Config) -> None:
         (config.schedule.warmup_epochs >= 0, "--schedule.warmup_epochs must be 0 or more"),
         (config.schedule.step_epochs > 0, "--schedule.step_epochs must be more than 0"),
         (config.compute.accumulation >= 1, "--compute.accumulation must be 1 or more"),
+        (
+            config.compute.threads is None or config.compute.threads >= 1,
+            "--compute.threads must be 1 or more",
+        ),
         (config.evaluation.batch_size >= 1, "--evaluation.batch_size must be 1 or more"),
         (config.evaluation.every_epochs >= 1, "--evaluation.every_epochs must be 1 or more"),
         (config.tracking.log_every >= 1, "--tracking.log_every must be 1 or more"),

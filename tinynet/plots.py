@@ -77,8 +77,7 @@ def misclassified(analysis: Analysis, pictures: Pictures) -> Figure:
                 axes.set_title(title, loc="left", fontweight="bold")
             _class_bar(axes, report, colour)
             ids, right = _examples(analysis, report)
-            shown = pictures(ids) if len(ids) else []
-            for column, (sample, image) in enumerate(zip(ids.tolist(), shown, strict=True)):
+            for column, (sample, image) in enumerate(zip(ids.tolist(), pictures(ids), strict=True)):
                 frame = figure.add_subplot(grid[row, 3 + column])
                 taken_for = analysis.classes[int(analysis.predicted[sample])].name
                 _picture(frame, image, "" if right else taken_for, GREEN if right else RED)

@@ -1,5 +1,6 @@
 """A run made ready: the world it got, its folder, its data, its model. Training comes after."""
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,14 @@ from tinynet.order import Plan, generator
 from tinynet.shards import Split
 
 SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """What the launcher says it started: processes in all, and on this machine."""
+
+    processes: int
+    local_processes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +98,10 @@ def prepare(config: Config, accelerator: Accelerator) -> Run:
     )
 
 
-def start_accelerator(config: Config, processes_launched: int) -> Accelerator:
+def start_accelerator(config: Config, launched: Launched) -> Accelerator:
     """Start accelerate and check the world it got against the world that was asked for.
 
-    ``processes_launched`` is what the launcher says it started. Raises ``UserError``.
+    Raises ``UserError`` if it is another one.
     """
     if config.compute.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("--compute.mixed_precision fp16 needs a GPU and none was found: use bf16")
@@ -108,9 +117,9 @@ def start_accelerator(config: Config, processes_launched: int) -> Accelerator:
     except ValueError as error:
         raise UserError(f"accelerate refuses these settings: {error}") from None
     got = accelerator.num_processes
-    if got != processes_launched:
+    if got != launched.processes:
         raise UserError(
-            f"{processes_launched} processes were launched but each stands alone (no GPU was "
+            f"{launched.processes} processes were launched but each stands alone (no GPU was "
             "found): for several CPU processes see configs/accelerate/cpu.yaml, or add --cpu"
         )
     if config.processes is not None and got != config.processes:
@@ -119,6 +128,11 @@ def start_accelerator(config: Config, processes_launched: int) -> Accelerator:
             f"`accelerate launch --config_file configs/accelerate/…` or "
             f"`torchrun --nproc_per_node {config.processes}`"
         )
+    # accelerate gives a CPU process one thread, however many cores there are.
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    torch.set_num_threads(config.compute.threads or max(1, cores // launched.local_processes))
     return accelerator
 
 

@@ -32,7 +32,7 @@ from tinynet.files import write_whole
 from tinynet.optimization import l2_penalty, learning_rate, set_learning_rate
 from tinynet.order import evaluation_range
 from tinynet.report import explain
-from tinynet.run import SUMMARY, Run, dropout_seed, prepare, start_accelerator
+from tinynet.run import SUMMARY, Launched, Run, dropout_seed, prepare, start_accelerator
 from tinynet.tracking import Tracker, WandbSettings, open_tracker, trim_metrics
 
 NAMES = ("loss", "top1", "top5")
@@ -54,12 +54,12 @@ class Progress:
         return self.seconds_before + time.monotonic() - self.started
 
 
-def train(config: Config, processes_launched: int, command: str) -> None:
+def train(config: Config, launched: Launched, command: str) -> None:
     """Train (or, with 0 epochs, only evaluate) as ``config`` says, on every rank at once.
 
     Raises ``UserError`` before the first update if something is missing or does not fit.
     """
-    run = prepare(config, start_accelerator(config, processes_launched))
+    run = prepare(config, start_accelerator(config, launched))
     progress = restore(run)
     main = run.accelerator.is_main_process
     if main:

@@ -29,8 +29,10 @@ def regular(corners: int, inner: float = 1.0) -> Points:
 
 CROSS: Points = [
     (x * 0.33, y * 0.33)
-    for x, y in [(-1, -3), (1, -3), (1, -1), (3, -1), (3, 1), (1, 1)]
-    + [(1, 3), (-1, 3), (-1, 1), (-3, 1), (-3, -1), (-1, -1)]
+    for x, y in (
+        *((-1, -3), (1, -3), (1, -1), (3, -1), (3, 1), (1, 1)),
+        *((1, 3), (-1, 3), (-1, 1), (-3, 1), (-3, -1), (-1, -1)),
+    )
 ]
 ARROW: Points = [(1, 0), (0, 0.8), (0, 0.3), (-1, 0.3), (-1, -0.3), (0, -0.3), (0, -0.8)]
 MOON: Points = [(math.cos(0.9 + t * 0.45), math.sin(0.9 + t * 0.45)) for t in range(11)] + [
@@ -67,7 +69,7 @@ CLASSES: dict[str, Points | Texture] = {
     "ringed disc": _rings,
     "dotted disc": _dots,
 }
-"""What is drawn: an outline for a flat shape, a function of the disc's coordinates for a texture."""
+"""What is drawn: the outline of a flat shape, or a texture over the coordinates of a disc."""
 
 
 def write_sample(folder: Path, train_per_class: int = 240, val_per_class: int = 60) -> Path:
