@@ -11,11 +11,11 @@ from typing import Literal
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tinynet.plots import contact_sheet, save_figure
 
 from tinynet.doctor import splits_of, verify
 from tinynet.errors import UserError
 from tinynet.packing import pack
+from tinynet.plots import contact_sheet, save_figure
 from tinynet.shards import Split
 from tinynet.sources import open_source
 

@@ -12,31 +12,35 @@ from tinynet.errors import UserError
 from tinynet.files import flush
 
 BLOCK = 1 << 20
+TIMEOUT = 60
+PARTIAL_CONTENT = 206
+RANGE_NOT_SATISFIABLE = 416
 
 
 def download(url: str, to: Path, md5: str) -> Path:
     """Download ``url`` to ``to`` unless it is there; a broken download goes on where it stopped.
 
-    Raises ``UserError`` if the server cannot be reached or the file is not the right one.
+    Raises ``UserError`` if the server cannot be reached or the file has another ``md5``.
     """
     if to.exists():
         return to
-    if not url.startswith(("http://", "https://", "file:")):
+    if not url.lower().startswith(("http://", "https://", "file:")):
         raise UserError(f"--url {url} is not a http, https or file address")
     part = to.with_name(f"{to.name}.part")
-    to.parent.mkdir(parents=True, exist_ok=True)
     try:
+        to.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, part)
-    except (OSError, HTTPException) as error:
+        found = _md5(part)
+    except (OSError, HTTPException, ValueError) as error:
         raise UserError(
-            f"{url} could not be downloaded ({error}): run again to go on, give another place "
-            "with --url, or a file of your own with --path"
+            f"{url} could not be downloaded ({error}): run again to go on, or give a mirror with "
+            "--url MIRROR, or a file of your own with --path FILE"
         ) from None
-    found = hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest()
     if found != md5:
         part.unlink()
         raise UserError(
-            f"{url} is another file than expected (md5 {found}, not {md5}): try another --url"
+            f"{url} is not the file wanted (md5 {found}, not {md5}) and was removed: run again, "
+            "or give a mirror with --url MIRROR, or a file of your own with --path FILE"
         )
     flush(part)
     part.rename(to)
@@ -49,22 +53,32 @@ def _fetch(url: str, part: Path) -> None:
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urllib.request.urlopen(request, timeout=60)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except HTTPError as error:
         with error:
-            if error.code == 416:  # nothing is left to send; the hash will tell
+            # Nothing is left to send: the download broke between its end and its check.
+            if error.code == RANGE_NOT_SATISFIABLE:
                 return
             raise
-    columns = (TextColumn(part.stem), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with response, Progress(*columns) as progress:
-        if response.status != 206:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with response, Progress(*columns, TransferSpeedColumn()) as progress:
+        if response.status != PARTIAL_CONTENT:
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        task = progress.add_task("download", total=total, completed=have)
+        task = progress.add_task(part.stem, total=total, completed=have)
         with part.open("ab" if have else "wb") as file:
             while block := response.read(BLOCK):
                 file.write(block)
                 progress.advance(task, len(block))
-    if total is not None and part.stat().st_size < total:
-        raise ConnectionError(f"the connection broke after {part.stat().st_size:,} bytes")
+            size = file.tell()
+    if total is not None and size < total:
+        raise ConnectionError(f"the connection broke after {size:,} of {total:,} bytes")
+
+
+def _md5(file: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with file.open("rb") as opened:
+        while block := opened.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,6 +1,8 @@
 """MNIST and its relatives: arrays in idx files, four of them per data set."""
 
 import gzip
+import math
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import numpy as np
 from tinynet.errors import UserError
 from tinynet.sources.source import Picture, Source
 
-FILES = {"train": "train", "val": "t10k"}
+PREFIXES = {"train": "train", "val": "t10k"}
+SIZE = 28
 DIGITS = tuple("0123456789")
 FASHION = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -18,13 +21,17 @@ FASHION = (
 
 
 def mnist(path: Path) -> Source:
-    """The handwritten digits: 28x28 grey, 60,000 train and 10,000 val (the published test set)."""
-    return read_idx(path, "MNIST", DIGITS)
+    """The handwritten digits: (28, 28, 1), 60,000 train, 10,000 val (the published test set).
+
+    ``path`` holds the four idx files, or ``raw/`` or ``MNIST/raw/`` with them, plain or gzipped.
+    Raises ``UserError`` naming the file that is missing, damaged, or disagrees with its pair.
+    """
+    return _read_idx(path, "MNIST", DIGITS)
 
 
 def fashion_mnist(path: Path) -> Source:
-    """Zalando's pieces of clothing, in MNIST's format."""
-    return read_idx(path, "Fashion-MNIST", FASHION)
+    """Zalando's pieces of clothing, in MNIST's format; folders are called ``FashionMNIST``."""
+    return _read_idx(path, "FashionMNIST", FASHION)
 
 
 def fetch_mnist(cache: Path) -> Path:
@@ -41,24 +48,30 @@ def fetch_fashion_mnist(cache: Path) -> Path:
     return _fetch(cache, "FashionMNIST", lambda: FashionMNIST(str(cache), download=True))
 
 
-def read_idx(path: Path, description: str, class_names: tuple[str, ...]) -> Source:
-    """Read the four idx files below ``path``, plain or gzipped, as (28, 28, 1) pictures.
-
-    Raises ``UserError`` naming the file that is missing, damaged, or disagrees with its pair.
-    """
+def _read_idx(path: Path, name: str, class_names: tuple[str, ...]) -> Source:
+    if not path.exists():
+        raise UserError(f"--path {path} does not exist: give the folder of {name}'s idx files")
     pixels: dict[str, np.ndarray] = {}
     splits: dict[str, tuple[Picture, ...]] = {}
-    for split, prefix in FILES.items():
-        images_file = _find(path, f"{prefix}-images", "idx3-ubyte")
-        labels_file = _find(path, f"{prefix}-labels", "idx1-ubyte")
+    for split, prefix in PREFIXES.items():
+        images_file = _find(path, name, f"{prefix}-images", "idx3-ubyte")
+        labels_file = _find(path, name, f"{prefix}-labels", "idx1-ubyte")
         images, labels = _array(images_file, 3), _array(labels_file, 1)
+        if images.shape[1:] != (SIZE, SIZE) or not len(images):
+            raise UserError(
+                f"{images_file} holds an array of {'×'.join(map(str, images.shape))}, not pictures "
+                f"of {SIZE}×{SIZE}: get {name}'s own file"
+            )
         if len(images) != len(labels):
             raise UserError(
                 f"{images_file} holds {len(images)} pictures but {labels_file} {len(labels)} "
                 "labels: get both again"
             )
-        if len(labels) and labels.max() >= len(class_names):
-            raise UserError(f"{labels_file} has label {labels.max()}, more than {description} has")
+        if labels.max() >= len(class_names):
+            raise UserError(
+                f"{labels_file} has label {labels.max()}, and {name} has 0 to "
+                f"{len(class_names) - 1}: get {name}'s own file"
+            )
         pixels[split] = images[..., None]
         splits[split] = tuple(
             Picture(f"{split}_{i}", label, f"{split}/{i}")
@@ -70,7 +83,7 @@ def read_idx(path: Path, description: str, class_names: tuple[str, ...]) -> Sour
         return pixels[split][int(index)]
 
     return Source(
-        description=description,
+        description=name,
         class_ids=DIGITS,
         class_names=class_names,
         splits=splits,
@@ -78,15 +91,19 @@ def read_idx(path: Path, description: str, class_names: tuple[str, ...]) -> Sour
     )
 
 
-def _find(path: Path, stem: str, suffix: str) -> Path:
-    """``stem-suffix`` or ``stem.suffix``, maybe with ``.gz``, anywhere below ``path``."""
-    for joint in "-.":
-        for ending in ("", ".gz"):
-            found = sorted(path.rglob(f"{stem}{joint}{suffix}{ending}"))
-            if found:
-                return found[0]
+def _find(path: Path, name: str, stem: str, suffix: str) -> Path:
+    """``stem-suffix`` or ``stem.suffix``, maybe with ``.gz``, where people keep it.
+
+    Not anywhere below ``path``: beside MNIST may lie Fashion-MNIST, whose files have its names.
+    """
+    for folder in (path, path / "raw", path / name / "raw", path / name):
+        for file in (f"{stem}-{suffix}", f"{stem}.{suffix}"):
+            for ending in ("", ".gz"):
+                if (folder / f"{file}{ending}").is_file():
+                    return folder / f"{file}{ending}"
     raise UserError(
-        f"{path} holds no {stem}-{suffix}(.gz): give --path the folder of the idx files"
+        f"{path} holds no {stem}-{suffix} or {stem}-{suffix}.gz (nor do raw/ and {name}/raw/ in "
+        f"it): give --path the folder of {name}'s idx files"
     )
 
 
@@ -94,17 +111,18 @@ def _array(file: Path, axes: int) -> np.ndarray:
     """Read an idx file of bytes: magic 0, 0, 8, axes; the sizes, big-endian; the values."""
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file} cannot be read ({error}): get it again") from None
-    if data[:4] != bytes((0, 0, 8, axes)):
+    start = 4 + 4 * axes
+    if data[:4] != bytes((0, 0, 8, axes)) or len(data) < start:
         raise UserError(f"{file} is not an idx file of bytes with {axes} axes: get it again")
-    shape = np.frombuffer(data, ">i4", axes, 4)
-    values = np.frombuffer(data, np.uint8, offset=4 + 4 * axes)
-    if len(values) != shape.prod():
+    shape = np.frombuffer(data, ">u4", axes, 4).tolist()
+    if len(data) - start != math.prod(shape):
         raise UserError(
-            f"{file} is cut off ({len(values):,} of {shape.prod():,} bytes): get it again"
+            f"{file} holds {len(data) - start:,} bytes of values, its head says "
+            f"{math.prod(shape):,}: get it again"
         )
-    return values.reshape(shape)
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 def _fetch(cache: Path, name: str, fetch: Callable[[], object]) -> Path:
@@ -113,6 +131,6 @@ def _fetch(cache: Path, name: str, fetch: Callable[[], object]) -> Path:
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"{name} could not be downloaded ({error}): download its idx files elsewhere and give "
-            "their folder with --path"
+            "their folder with --path FOLDER"
         ) from None
     return cache / name / "raw"

@@ -1,21 +1,35 @@
 """The built-in sample: ten classes of drawn pictures in Tiny ImageNet's own layout.
 
 A class is a shape or a texture; place, size, angle, colours, light, clutter and noise say nothing
-about it. Every picture is drawn from its class and number alone, the same on every machine.
+about it. Every picture is drawn from its class and number alone, so that every run gives the same
+bytes (with the same NumPy and Pillow).
 """
 
 import math
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from tinynet.errors import UserError
 from tinynet.files import flush
+from tinynet.sources.source import Source
+from tinynet.sources.tiny_imagenet import tiny_imagenet
+
+DRAWING = 1
+"""Number of this way to draw, to be raised when the pictures change."""
 
 SIZE = 64
-SCALE = 2  # drawn larger and reduced, for smooth edges
+SCALE = 2
+"""Pictures are drawn this many times larger and reduced, for smooth edges."""
+
+FIRST_OF_VAL = 1_000_000
+"""Pictures of val are numbered from here, so that none is in train."""
+
 Points = list[tuple[float, float]]
 Colour = tuple[int, int, int]
 
@@ -72,31 +86,49 @@ CLASSES: dict[str, Points | Texture] = {
 """What is drawn: the outline of a flat shape, or a texture over the coordinates of a disc."""
 
 
-def write_sample(folder: Path, train_per_class: int = 240, val_per_class: int = 60) -> Path:
-    """Draw the data set into ``folder`` (whole or not at all), in the official layout.
+def sample_folder(cache: Path) -> Path:
+    """Where ``sample`` draws when no path is given; another drawing has another folder."""
+    return cache / f"sample-{DRAWING}"
 
-    Returns ``folder``; if it is there already it is taken as it is.
+
+def sample(path: Path) -> Source:
+    """The drawn data set at ``path``, drawn now if nothing is there.
+
+    It is read as Tiny ImageNet is. Raises ``UserError`` if something else is at ``path``.
     """
-    if folder.exists():
-        return folder
+    if not path.exists():
+        write_sample(path)
+    return replace(tiny_imagenet(path), description="the built-in sample")
+
+
+def write_sample(folder: Path, train_per_class: int = 250, val_per_class: int = 50) -> Path:
+    """Draw the data set into ``folder``, whole or not at all, in the official layout.
+
+    Returns ``folder``. Raises ``UserError`` if it holds something already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already: choose another folder for the sample")
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    wnids = [f"n{90_000_000 + label:08d}" for label in range(len(CLASSES))]
-    (aside / "val" / "images").mkdir(parents=True)
+    val = aside / "val" / "images"
+    val.mkdir(parents=True)
+    wnids = [f"n{90_000_001 + label}" for label in range(len(CLASSES))]
     annotations = []
     for label, wnid in enumerate(wnids):
-        images = aside / "train" / wnid / "images"
-        images.mkdir(parents=True)
+        train = aside / "train" / wnid / "images"
+        train.mkdir(parents=True)
         for i in range(train_per_class):
-            _save(draw(label, i), images / f"{wnid}_{i}.JPEG")
+            _save(draw(label, i), train / f"{wnid}_{i}.JPEG")
         for i in range(val_per_class):
             name = f"val_{i * len(wnids) + label}.JPEG"
-            _save(draw(label, 1_000_000 + i), aside / "val" / "images" / name)
+            _save(draw(label, FIRST_OF_VAL + i), val / name)
             annotations.append(f"{name}\t{wnid}\t0\t0\t{SIZE - 1}\t{SIZE - 1}\n")
+    words = [f"{wnid}\t{name}\n" for wnid, name in zip(wnids, CLASSES, strict=True)]
     (aside / "val" / "val_annotations.txt").write_text("".join(annotations))
     (aside / "wnids.txt").write_text("".join(f"{wnid}\n" for wnid in wnids))
-    words = (f"{wnid}\t{name}\n" for wnid, name in zip(wnids, CLASSES, strict=True))
     (aside / "words.txt").write_text("".join(words))
+    # Thousands of small files: one sync takes far less time than a flush of each.
+    os.sync()
     aside.rename(folder)
     flush(folder.parent)
     return folder
@@ -126,9 +158,10 @@ def draw(label: int, number: int) -> Image.Image:
 
 
 def _background(rng: np.random.Generator) -> Image.Image:
-    """A smooth patchwork of random colours."""
-    patches = rng.integers(0, 256, (int(rng.integers(2, 6)), int(rng.integers(2, 6)), 3))
-    small = Image.fromarray(patches.astype(np.uint8))
+    """A smooth patchwork of colours around one colour."""
+    rows, columns = rng.integers(2, 6, 2).tolist()
+    around, patches = rng.integers(0, 256, 3), rng.integers(0, 256, (rows, columns, 3))
+    small = Image.fromarray((0.5 * around + 0.5 * patches).astype(np.uint8))
     return small.resize((SIZE * SCALE, SIZE * SCALE), Image.Resampling.BICUBIC)
 
 

@@ -1,9 +1,14 @@
 """The two nouns that all data sets share."""
 
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+
+MAX_KEY = 90
+UNSAFE_IN_KEYS = re.compile(r"[^A-Za-z0-9_/-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +43,25 @@ class Source:
     splits: dict[str, tuple[Picture, ...]]
     read: Callable[[Picture], bytes | np.ndarray]
     findings: tuple[str, ...] = ()
+
+
+def pictures_of(files: Iterable[tuple[str, int, str]]) -> tuple[Picture, ...]:
+    """Make the pictures of a split from (name, label, where): names become clean, unique keys.
+
+    Names that clean to the same key are numbered in the order given.
+    """
+    pictures = []
+    taken: set[str] = set()
+    copies: Counter[str] = Counter()
+    for name, label, where in files:
+        clean = UNSAFE_IN_KEYS.sub("_", name)
+        if len(clean) > MAX_KEY:
+            # The end of a long path tells pictures apart, its beginning seldom does.
+            clean = clean[10 - MAX_KEY :].lstrip("/")
+        key = clean
+        while key in taken:
+            copies[clean] += 1
+            key = f"{clean[: MAX_KEY - 10]}_{copies[clean] + 1}"
+        taken.add(key)
+        pictures.append(Picture(key, label, where))
+    return tuple(pictures)
