@@ -43,7 +43,7 @@ def curves(lines: Sequence[dict[str, Any]]) -> Figure:
     _line(accuracy, val, "top1", "val top-1", ORANGE, marker="o")
     _line(accuracy, train, "top1", "train top-1 (augmented)", BLUE)
     accuracy.set_title("accuracy, %")
-    accuracy.set_ylim(0, 100)
+    accuracy.set_ylim(bottom=0)
     _line(rate, train, "lr", "learning rate", GREY)
     rate.set_title("learning rate")
     rate.set_ylim(bottom=0)
@@ -196,7 +196,7 @@ def _tidy(axes: Axes) -> None:
 
 
 def _short(text: str, length: int) -> str:
-    return textwrap.shorten(text, length, placeholder="…") if len(text) > length else text
+    return text[: length - 1].rstrip() + "…" if len(text) > length else text
 
 
 def _wrapped(text: str, width: int) -> str:
