@@ -102,8 +102,8 @@ def worst_pairs(analysis: Analysis) -> Figure:
     bars.set_title("most frequent confusions (true → predicted), pictures")
     _tidy(bars)
     involved = sorted({label for pair in pairs for label in (pair.true, pair.predicted)})[:20]
-    counts = analysis.confusion[involved][:, involved]
-    shown = 100 * counts / analysis.confusion[involved].sum(1, keepdim=True).clamp(min=1)
+    counts = analysis.confusion[involved][:, involved].numpy()
+    shown = 100 * counts / analysis.confusion[involved].sum(1, keepdim=True).clamp(min=1).numpy()
     image = matrix.imshow(shown, cmap="Blues", vmin=0)
     ticks = [_short(names[label], 18) for label in involved]
     matrix.set_xticks(range(len(involved)), ticks, rotation=60, ha="right", rotation_mode="anchor")
@@ -186,8 +186,11 @@ def _picture(axes: Axes, image: Tensor, title: str, colour: str) -> None:
 
 
 def _show(axes: Axes, image: Tensor) -> None:
-    grey = image.shape[2] == 1
-    axes.imshow(image[:, :, 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
+    pixels = image.numpy()
+    grey = pixels.shape[2] == 1
+    axes.imshow(
+        pixels[:, :, 0] if grey else pixels, cmap="gray" if grey else None, vmin=0, vmax=255
+    )
 
 
 def _tidy(axes: Axes) -> None:

@@ -69,14 +69,14 @@ def count_findings(split: str, pictures: Sequence[Picture], class_ids: Sequence[
     findings = []
     if odd:
         findings.append(
-            f"{split}: {_some(odd)} pictures, where most classes have {usual}: get these class "
-            "folders again if you did not mean it"
+            f"{split}: {_some(odd)} pictures, where most classes have {usual}: restore the missing "
+            "or remove the surplus, unless it is meant so"
         )
     official = OFFICIAL_PER_CLASS[split]
     if len(class_ids) == OFFICIAL_CLASSES and usual != official:
         findings.append(
-            f"{split}: {usual} pictures per class, where the official data set has {official}: "
-            "compare results with others' only if you did not mean it to be the whole"
+            f"{split}: {usual} pictures per class, where the official data set has {official}: get "
+            "the official zip before comparing with published results"
         )
     return findings
 
@@ -122,7 +122,8 @@ def _val(tree: Tree, root: str, labels: dict[str, int]) -> tuple[tuple[Picture, 
     """Pictures of the flat val folder with its annotations, or of val sorted into classes."""
     files = _pictures_below(tree, root)
     if all(_folder(file, root) in labels for file in files):
-        return _in_class_folders(tree, root, labels), []
+        sorted_val = "val is sorted into class folders, not as published: taken as it is"
+        return _in_class_folders(tree, root, labels), [sorted_val] if files else []
     annotations = f"{root}val_annotations.txt"
     if annotations not in tree.names:
         raise UserError(
