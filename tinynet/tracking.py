@@ -300,6 +300,7 @@ class Wandb:
                 f"({type(error).__name__}: {reason})",
                 highlight=False,
                 markup=False,
+                soft_wrap=True,
             )
 
     _failed = False

@@ -1,0 +1,173 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import wandb as wandb_module
+from matplotlib.figure import Figure
+
+from tinynet.tracking import WandbSettings, open_tracker, read_metrics, trim_metrics
+
+Picture = np.full((4, 4, 3), 7, np.uint8)
+
+
+def settings(mode: str = "disabled") -> WandbSettings:
+    return WandbSettings(mode=mode, project="p", name="n", id="abcd1234")  # type: ignore[arg-type]
+
+
+def write(folder: Path, mode: str = "disabled", main: bool = True) -> None:
+    with open_tracker(folder, main=main, wandb=settings(mode), config={"a": {"b": 1}}) as tracker:
+        tracker.say("hello")
+        tracker.progress(10, 0)
+        tracker.log("train", {"samples": 64, "update": 1, "loss": torch.tensor(2.5)})
+        tracker.advance(5)
+        tracker.log("evaluation", {"samples": 64, "update": 1, "top1": 12.5})
+        tracker.figure("curves", lambda: Figure(figsize=(1, 1)))
+        tracker.table("mistakes", ["picture", "true"], [[Picture, "cat"], [Picture, "dog"]])
+        tracker.summary({"top1": 12.5})
+
+
+def records(run: Path) -> list[Any]:
+    """Decode a ``.wandb`` file: 7 bytes of header, then LevelDB's log of 32 KiB blocks."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = run.glob("wandb/offline-run-*/*.wandb")
+    data, at, buffer, found = path.read_bytes(), 7, b"", []
+    assert data.startswith(b":W&B")
+    while at < len(data):
+        room = 32_768 - at % 32_768
+        if room < 7:
+            at += room
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        buffer += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = Record()
+            record.ParseFromString(buffer)
+            found.append(record)
+            buffer = b""
+    return found
+
+
+def test_the_run_folder_gets_lines_pictures_and_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    assert read_metrics(tmp_path) == [
+        {"kind": "train", "samples": 64, "update": 1, "loss": 2.5},
+        {"kind": "evaluation", "samples": 64, "update": 1, "top1": 12.5},
+    ]
+    assert (tmp_path / "plots/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "tables/mistakes.csv").read_text() == "picture,true\n,cat\n,dog\n"
+    assert capsys.readouterr().out == "hello\n"
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, main=False, mode="offline")
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+    with open_tracker(tmp_path, main=True, wandb=settings(), config={}) as tracker:
+        tracker.log("train", {"loss": float("nan"), "top1": float("inf"), "lr": 0.1})
+    assert read_metrics(tmp_path) == [{"kind": "train", "loss": None, "top1": None, "lr": 0.1}]
+
+
+def test_an_offline_wandb_run_holds_what_was_logged(tmp_path: Path) -> None:
+    write(tmp_path, mode="offline")
+    found = records(tmp_path)
+    (run,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
+    assert (run.run_id, run.project, run.display_name) == ("abcd1234", "p", "n")
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert config["a"] == {"b": 1}
+    history: dict[str, Any] = {}
+    for record in found:
+        for item in record.history.item:
+            history["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
+    assert history["train/loss"] == 2.5
+    assert history["evaluation/top1"] == 12.5
+    assert history["samples"] == 64
+    assert history["curves/_type"] == "image-file"
+    assert (history["mistakes/_type"], history["mistakes/nrows"]) == ("table-file", 2)
+    summary = {
+        item.key: json.loads(item.value_json)
+        for record in found
+        for item in record.summary.update
+        if item.key
+    }
+    assert summary["top1"] == 12.5
+    assert sum(record.WhichOneof("record_type") == "exit" for record in found) == 1
+
+
+def test_wandb_learns_nothing_of_the_machine(tmp_path: Path) -> None:
+    write(tmp_path, mode="offline")
+    (run,) = [record.run for record in records(tmp_path) if record.HasField("run")]
+    assert run.host == ""
+    assert run.git.remote_url == ""
+    assert not list(tmp_path.glob("wandb/*/files/wandb-metadata.json"))
+    assert not list(tmp_path.glob("wandb/*/files/requirements.txt"))
+
+
+def failing(*_: object, **__: object) -> None:
+    raise ConnectionError("no network\nmore")
+
+
+@pytest.mark.parametrize("broken", ["init", "log", "define_metric", "finish"])
+def test_a_failing_wandb_is_said_once_and_stops_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    broken: str,
+) -> None:
+    real_finish = wandb_module.Run.finish
+    if broken == "init":
+        monkeypatch.setattr(wandb_module, "init", failing)
+    else:
+        monkeypatch.setattr(wandb_module.Run, broken, failing)
+    write(tmp_path, mode="offline")
+    out = capsys.readouterr().out
+    assert out.count("WARNING: Weights & Biases failed") == 1
+    assert "ConnectionError: no network" in out.replace("\n", " ")
+    assert len(read_metrics(tmp_path)) == 2
+    if wandb_module.run is not None:
+        real_finish(wandb_module.run)
+
+
+@pytest.mark.parametrize(
+    ("update", "kept"),
+    [
+        (0, []),
+        (5, ["train 4", "evaluation 4", "train 5"]),
+        (9, ["train 4", "evaluation 4", "train 5", "evaluation 5"]),
+    ],
+)
+def test_lines_after_the_checkpoint_are_forgotten(
+    tmp_path: Path, update: int, kept: list[str]
+) -> None:
+    lines = [
+        json.dumps({"kind": kind, "update": u}) + "\n"
+        for u in (4, 5)
+        for kind in ("train", "evaluation")
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"kind": "tra')
+    trim_metrics(tmp_path, update)
+    assert [f"{line['kind']} {line['update']}" for line in read_metrics(tmp_path)] == kept
+    trim_metrics(tmp_path / "nowhere", 3)
+
+
+def test_a_failed_run_still_closes_its_sinks(tmp_path: Path) -> None:
+    def fail() -> None:
+        with open_tracker(tmp_path, main=True, wandb=settings(), config={}) as tracker:
+            tracker.log("train", {"loss": 1.0})
+            raise RuntimeError
+
+    closing: Callable[[], None] = fail
+    with pytest.raises(RuntimeError):
+        closing()
+    assert read_metrics(tmp_path) == [{"kind": "train", "loss": 1.0}]
