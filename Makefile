@@ -5,7 +5,8 @@ BIN = $(VENV)/bin
 .PHONY: train test lint clean
 
 train: $(BIN)/.installed shards/sample/train/manifest.json
-	$(BIN)/accelerate launch --quiet launch/train.py --config configs/sample.yaml --run_name sample-$$(date +%Y%m%d-%H%M%S)
+	$(BIN)/accelerate launch --quiet launch/train.py --config configs/sample.yaml \
+		--run_name sample-$$(date +%Y%m%d-%H%M%S)
 
 test: $(BIN)/.installed-test
 	$(BIN)/pytest
@@ -20,7 +21,7 @@ clean:
 	rm -rf $(VENV) build *.egg-info
 
 shards/sample/train/manifest.json: | $(BIN)/.installed
-	$(BIN)/python launch/pack.py --source sample --out shards/sample
+	$(BIN)/python launch/pack.py --source sample
 
 $(BIN)/.installed: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

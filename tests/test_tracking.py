@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,16 @@ def records(run: Path) -> list[Any]:
     return found
 
 
+def finished_records(run: Path) -> list[Any]:
+    """Those of a run that has ended; W&B's own process writes them a moment later."""
+    for _ in range(200):
+        found = records(run)
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        time.sleep(0.1)
+    raise AssertionError("W&B did not end its run within 20 s")
+
+
 def test_the_run_folder_gets_lines_pictures_and_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,7 +92,7 @@ def test_what_is_no_number_is_null(tmp_path: Path) -> None:
 
 def test_an_offline_wandb_run_holds_what_was_logged(tmp_path: Path) -> None:
     write(tmp_path, mode="offline")
-    found = records(tmp_path)
+    found = finished_records(tmp_path)
     (run,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
     assert (run.run_id, run.project, run.display_name) == ("abcd1234", "p", "n")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
@@ -107,7 +118,7 @@ def test_an_offline_wandb_run_holds_what_was_logged(tmp_path: Path) -> None:
 
 def test_wandb_learns_nothing_of_the_machine(tmp_path: Path) -> None:
     write(tmp_path, mode="offline")
-    (run,) = [record.run for record in records(tmp_path) if record.HasField("run")]
+    (run,) = [record.run for record in finished_records(tmp_path) if record.HasField("run")]
     assert run.host == ""
     assert run.git.remote_url == ""
     assert not list(tmp_path.glob("wandb/*/files/wandb-metadata.json"))

@@ -129,8 +129,9 @@ def _fetch(cache: Path, name: str, fetch: Callable[[], object]) -> Path:
     try:
         fetch()
     except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{name} could not be downloaded ({error}): download its idx files elsewhere and give "
+            f"{name} could not be downloaded ({reason}): download its idx files elsewhere and give "
             "their folder with --path FOLDER"
         ) from None
     return cache / name / "raw"

@@ -20,7 +20,7 @@ from tinynet.files import flush
 from tinynet.sources.source import Source
 from tinynet.sources.tiny_imagenet import tiny_imagenet
 
-DRAWING = 1
+DRAWING = 2
 """Number of this way to draw, to be raised when the pictures change."""
 
 SIZE = 64
@@ -137,31 +137,33 @@ def write_sample(folder: Path, train_per_class: int = 250, val_per_class: int = 
 def draw(label: int, number: int) -> Image.Image:
     """Draw picture ``number`` of a class: RGB, 64x64."""
     rng = np.random.Generator(np.random.PCG64([label, number]))
-    canvas = _background(rng)
+    ground = _colour(rng)
+    canvas = _background(rng, ground)
     pen = ImageDraw.Draw(canvas)
-    for _ in range(rng.integers(3, 8)):
+    for _ in range(rng.integers(1, 5)):
         _scribble(pen, rng)
-    radius = rng.uniform(0.2, 0.36) * SIZE * SCALE
+    radius = rng.uniform(0.24, 0.42) * SIZE * SCALE
     centre = rng.uniform(radius, SIZE * SCALE - radius, 2)
     turn = rng.uniform(0, 2 * math.pi)
     figure = list(CLASSES.values())[label]
-    fore, back = _two_colours(rng)
+    fore = _other_colour(rng, ground)
+    back = _other_colour(rng, fore)
     if callable(figure):
         _paste_texture(canvas, figure, (centre, radius, turn), (fore, back))
     else:
         stretch = rng.uniform(0.8, 1.0)
         corners = [_place((x, y * stretch), centre, radius, turn) for x, y in figure]
         pen.polygon(corners, fill=fore, outline=back, width=SCALE)
-    for _ in range(rng.integers(0, 3)):
+    for _ in range(rng.integers(0, 2)):
         _scribble(pen, rng)
     return _photograph(canvas, rng)
 
 
-def _background(rng: np.random.Generator) -> Image.Image:
-    """A smooth patchwork of colours around one colour."""
+def _background(rng: np.random.Generator, ground: Colour) -> Image.Image:
+    """A smooth patchwork of colours around one."""
     rows, columns = rng.integers(2, 6, 2).tolist()
-    around, patches = rng.integers(0, 256, 3), rng.integers(0, 256, (rows, columns, 3))
-    small = Image.fromarray((0.5 * around + 0.5 * patches).astype(np.uint8))
+    patches = rng.integers(0, 256, (rows, columns, 3))
+    small = Image.fromarray((0.75 * np.array(ground) + 0.25 * patches).astype(np.uint8))
     return small.resize((SIZE * SCALE, SIZE * SCALE), Image.Resampling.BICUBIC)
 
 
@@ -206,13 +208,12 @@ def _photograph(canvas: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def _two_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """Two colours that can be told apart by eye."""
-    first = _colour(rng)
+def _other_colour(rng: np.random.Generator, first: Colour) -> Colour:
+    """A colour that can be told from ``first`` by eye."""
     while True:
         second = _colour(rng)
         if sum(abs(a - b) for a, b in zip(first, second, strict=True)) > 260:
-            return first, second
+            return second
 
 
 def _colour(rng: np.random.Generator) -> Colour:
