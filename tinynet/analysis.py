@@ -9,6 +9,15 @@ from tinynet.evaluation import Predictions
 
 
 @dataclass(frozen=True)
+class Pair:
+    """``count`` samples of class ``true`` were taken for class ``predicted``."""
+
+    true: int
+    predicted: int
+    count: int
+
+
+@dataclass(frozen=True)
 class ClassReport:
     """One class: its samples, how many were right, and its mistakes, most confident first."""
 
@@ -18,6 +27,8 @@ class ClassReport:
     correct: int
     mistakes: Tensor
     """Sample ids, int64."""
+    rival: Pair | None
+    """The class it was most often taken for; ``None`` without mistakes."""
 
     @property
     def accuracy(self) -> float:
@@ -29,8 +40,9 @@ class ClassReport:
 class Analysis:
     """``predicted`` int64 (n,), ``confidence`` float (n,): the highest class and its probability.
 
-    ``confusion[i, j]`` counts samples of class i that were taken for class j. Ids of samples are
-    row numbers. With a hinge loss the softmax is no probability, but orders samples all the same.
+    ``confusion[i, j]``, int64, counts samples of class i that were taken for class j. Ids of
+    samples are row numbers. With a hinge loss the softmax is no probability, but orders samples
+    all the same.
     """
 
     labels: Tensor
@@ -40,20 +52,19 @@ class Analysis:
     classes: tuple[ClassReport, ...]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """``count`` samples of class ``true`` were taken for class ``predicted``."""
-
-    true: int
-    predicted: int
-    count: int
-
-
 def analyse(predictions: Predictions, class_names: tuple[str, ...]) -> Analysis:
-    """Count and sort the mistakes of a model."""
-    labels = predictions.labels
-    confidence, predicted = predictions.logits.softmax(1).max(1)
-    size = len(class_names)
+    """Count and sort the mistakes of a model.
+
+    Of equal logits the first class counts, as in the accuracies of the evaluation; a NaN is never
+    the highest. Raises ``ValueError`` if the logits are not one for each of ``class_names``.
+    """
+    size, labels = len(class_names), predictions.labels
+    if predictions.logits.shape[1] != size:
+        raise ValueError(f"{predictions.logits.shape[1]} logits for {size} class names")
+    logits = predictions.logits.masked_fill(predictions.logits.isnan(), -torch.inf)
+    # Not the highest probability: rounding makes equal ones of different logits.
+    predicted = logits.argmax(1)
+    confidence = logits.softmax(1).gather(1, predicted[:, None]).squeeze(1).nan_to_num(0)
     confusion = torch.bincount(labels * size + predicted, minlength=size * size).view(size, size)
     wrong = (predicted != labels).nonzero().flatten()
     wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)]
@@ -64,6 +75,7 @@ def analyse(predictions: Predictions, class_names: tuple[str, ...]) -> Analysis:
             count=int(confusion[label].sum()),
             correct=int(confusion[label, label]),
             mistakes=wrong[labels[wrong] == label],
+            rival=_rival(confusion[label], label),
         )
         for label, name in enumerate(class_names)
     )
@@ -95,3 +107,10 @@ def worst_mistakes(analysis: Analysis, count: int) -> Tensor:
     wrong = (analysis.predicted != analysis.labels).nonzero().flatten()
     order = analysis.confidence[wrong].argsort(descending=True, stable=True)
     return wrong[order[:count]]
+
+
+def _rival(counts: Tensor, label: int) -> Pair | None:
+    others = counts.clone()
+    others[label] = 0
+    predicted = int(others.argmax())
+    return Pair(label, predicted, int(others[predicted])) if others[predicted] else None
