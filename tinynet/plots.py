@@ -1,5 +1,6 @@
 """Analysis to figures. The only module that knows matplotlib; no window, no global state."""
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from tinynet.analysis import (
@@ -20,7 +22,7 @@ from tinynet.files import write_whole_with
 from tinynet.shards import Split
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
+BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#999999"
 PICTURES = 6  # beside a class's bar
 Pictures = Callable[[Tensor], Tensor]
 
@@ -31,56 +33,60 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def curves(lines: Sequence[dict[str, Any]]) -> Figure:
-    """Loss, accuracies and learning rate over the epochs, from the lines of ``metrics.jsonl``."""
+    """Loss, accuracies and learning rate over the epochs, from the lines of ``metrics.jsonl``.
+
+    A line breaks where a value is null, that is NaN or infinite.
+    """
     train = [line for line in lines if line["kind"] == "train"]
     val = [line for line in lines if line["kind"] == "evaluation"]
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    figure = _figure(13, 4)
     loss, accuracy, rate = figure.subplots(1, 3)
     _line(loss, train, "loss", "train", BLUE)
-    _line(loss, val, "loss", "val", ORANGE, marker="o")
-    loss.set_title("loss")
-    _line(accuracy, val, "top5", "val top-5", GREEN, marker="o")
-    _line(accuracy, val, "top1", "val top-1", ORANGE, marker="o")
+    _line(loss, val, "loss", "val", ORANGE, "o-")
+    _line(accuracy, train, "top5", "train top-5 (augmented)", BLUE, "--")
     _line(accuracy, train, "top1", "train top-1 (augmented)", BLUE)
-    accuracy.set_title("accuracy, %")
+    _line(accuracy, val, "top5", "val top-5", ORANGE, "o--")
+    _line(accuracy, val, "top1", "val top-1", ORANGE, "o-")
     accuracy.set_ylim(bottom=0)
     _line(rate, train, "lr", "learning rate", GREY)
-    rate.set_title("learning rate")
     rate.set_ylim(bottom=0)
-    for axes in (loss, accuracy, rate):
-        _tidy(axes)
+    for axes, title in ((loss, "loss"), (accuracy, "accuracy, %"), (rate, "learning rate")):
+        axes.set_title(title, loc="left", fontweight="bold")
         axes.set_xlabel("epoch")
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.25)
+        _tidy(axes)
         if axes.lines and axes is not rate:
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, fontsize=8)
     return figure
 
 
 def misclassified(analysis: Analysis, pictures: Pictures) -> Figure:
     """The five most and the five least misclassified classes, with pictures beside the bars.
 
-    A red frame is a mistake, titled with what it was taken for; a green one was right.
-    ``pictures`` gives uint8 (n, H, W, C) for sample ids.
+    A picture in a red frame is a mistake, titled with what it was taken for; a class without
+    mistakes shows right answers. ``pictures`` gives uint8 (n, H, W, C) for sample ids.
     """
     groups = {
         "most misclassified": most_misclassified(analysis),
         "least misclassified": least_misclassified(analysis),
     }
     rows = sum(len(reports) for reports in groups.values())
-    figure = Figure(figsize=(13, 1.25 * rows + 1.4), layout="constrained")
-    figure.suptitle("accuracy by class, with mistakes (red) or right answers (green)")
-    grid = figure.add_gridspec(rows, PICTURES + 3)
+    figure = _figure(13, 1.25 * rows + 1.4)
+    figure.suptitle("right (blue) and wrong (red) answers by class")
+    grid = figure.add_gridspec(max(1, rows), PICTURES + 3)
     row = 0
-    for (title, reports), colour in zip(groups.items(), (RED, GREEN), strict=True):
+    for title, reports in groups.items():
         for place, report in enumerate(reports):
             axes = figure.add_subplot(grid[row, :3])
             if place == 0:
                 axes.set_title(title, loc="left", fontweight="bold")
-            _class_bar(axes, report, colour)
+            _class_bar(axes, analysis, report)
             ids, right = _examples(analysis, report)
             for column, (sample, image) in enumerate(zip(ids.tolist(), pictures(ids), strict=True)):
                 frame = figure.add_subplot(grid[row, 3 + column])
                 taken_for = analysis.classes[int(analysis.predicted[sample])].name
-                _picture(frame, image, "" if right else taken_for, GREEN if right else RED)
+                _picture(frame, image, "" if right else f"→ {taken_for}", BLUE if right else RED)
             row += 1
     return figure
 
@@ -88,20 +94,23 @@ def misclassified(analysis: Analysis, pictures: Pictures) -> Figure:
 def worst_pairs(analysis: Analysis) -> Figure:
     """The most frequent confusions: how often, and the confusion matrix of the classes in them."""
     pairs = confused_pairs(analysis)
-    figure = Figure(figsize=(15, 6.5), layout="constrained")
     if not pairs:
+        figure = _figure(6, 2)
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", fontsize=20)
         return figure
+    figure = _figure(15, 6.5)
     bars, matrix = figure.subplots(1, 2)
     names = [report.name for report in analysis.classes]
     labels = [f"{_short(names[p.true], 24)} → {_short(names[p.predicted], 24)}" for p in pairs]
-    bars.barh(range(len(pairs)), [pair.count for pair in pairs], color=RED)
+    bars.barh(range(len(pairs)), [pair.count for pair in pairs], color=RED, height=0.6)
     bars.bar_label(bars.containers[0], padding=3)
     bars.set_yticks(range(len(pairs)), labels)
-    bars.invert_yaxis()
-    bars.set_title("most frequent confusions (true → predicted), pictures")
+    bars.set_xticks([])
+    bars.set_ylim(max(len(pairs), 4) - 0.5, -0.5)
+    bars.set_title("most frequent confusions: true → predicted", loc="left", fontweight="bold")
     _tidy(bars)
-    involved = sorted({label for pair in pairs for label in (pair.true, pair.predicted)})[:20]
+    bars.spines["bottom"].set_visible(False)
+    involved = sorted({label for pair in pairs for label in (pair.true, pair.predicted)})
     counts = analysis.confusion[involved][:, involved].numpy()
     shown = 100 * counts / analysis.confusion[involved].sum(1, keepdim=True).clamp(min=1).numpy()
     image = matrix.imshow(shown, cmap="Blues", vmin=0)
@@ -110,13 +119,13 @@ def worst_pairs(analysis: Analysis) -> Figure:
     matrix.set_yticks(range(len(involved)), ticks)
     matrix.set_xlabel("predicted")
     matrix.set_ylabel("true")
-    matrix.set_title("their classes, pictures (colour: % of the true class)")
+    matrix.set_title("confusion matrix of their classes", loc="left", fontweight="bold")
     for i, line in enumerate(counts.tolist()):
         for j, count in enumerate(line):
             if count:
                 colour = "white" if shown[i, j] > shown.max() / 2 else "black"
                 matrix.text(j, i, count, ha="center", va="center", color=colour, fontsize=8)
-    figure.colorbar(image, ax=matrix, shrink=0.6)
+    figure.colorbar(image, ax=matrix, shrink=0.6, label="% of the true class")
     return figure
 
 
@@ -138,33 +147,37 @@ def contact_sheet(split: Split, classes: int = 10, per_class: int = 10) -> Figur
     return figure
 
 
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that keeps its texts off its edges."""
+    return Figure((width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
+
+
 def _line(
-    axes: Axes, lines: Sequence[dict[str, Any]], key: str, label: str, colour: str, marker: str = ""
+    axes: Axes, lines: Sequence[dict[str, Any]], key: str, label: str, colour: str, style: str = "-"
 ) -> None:
-    values = [(line["epoch"], line[key]) for line in lines if line.get(key) is not None]
-    if values:
+    points = [(line["epoch"], line[key]) for line in lines if key in line]
+    if points:
+        epochs = [epoch for epoch, _ in points]
+        values = [math.nan if value is None else value for _, value in points]
         # A single point would be no line at all.
-        style = marker or ("." if len(values) == 1 else "")
-        axes.plot(*zip(*values, strict=True), label=label, color=colour, marker=style, ms=4)
+        if len(points) == 1:
+            style = "x" if "--" in style else "o"
+        axes.plot(epochs, values, style, label=label, color=colour, markersize=4)
 
 
-def _class_bar(axes: Axes, report: ClassReport, colour: str) -> None:
-    axes.barh([0], [report.accuracy], color=colour, height=0.5)
+def _class_bar(axes: Axes, analysis: Analysis, report: ClassReport) -> None:
+    axes.barh([0], [report.accuracy], color=BLUE, height=0.4)
+    axes.barh([0], [100 - report.accuracy], left=[report.accuracy], color=RED, height=0.4)
     axes.set_xlim(0, 100)
-    axes.set_ylim(-0.5, 0.9)
-    axes.set_yticks([])
-    axes.set_xticks([])
-    axes.text(0, 0.42, _short(report.name, 34), va="bottom", fontsize=11)
-    axes.text(
-        100,
-        0.42,
-        f"{report.accuracy:.0f} %  ({report.correct}/{report.count})",
-        va="bottom",
-        ha="right",
-        fontsize=10,
-    )
-    _tidy(axes)
-    axes.spines["bottom"].set_visible(False)
+    axes.set_ylim(-0.8, 0.9)
+    axes.axis("off")
+    share = f"{report.accuracy:.0f} %  ({report.correct}/{report.count})"
+    axes.text(0, 0.3, _short(report.name, 34), va="bottom", fontsize=11)
+    axes.text(100, 0.3, share, va="bottom", ha="right", fontsize=10)
+    if report.rival:
+        rival = analysis.classes[report.rival.predicted].name
+        text = f"most often taken for {_short(rival, 30)} ({report.rival.count})"
+        axes.text(0, -0.3, text, va="top", fontsize=8, color="#555555")
 
 
 def _examples(analysis: Analysis, report: ClassReport) -> tuple[Tensor, bool]:
@@ -199,8 +212,9 @@ def _tidy(axes: Axes) -> None:
 
 
 def _short(text: str, length: int) -> str:
-    return text[: length - 1].rstrip() + "…" if len(text) > length else text
+    return text[: length - 1].rstrip(" ,") + "…" if len(text) > length else text
 
 
 def _wrapped(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(text, width, max_lines=2, placeholder="…"))
+    lines = textwrap.wrap(text, width, max_lines=2, placeholder="…")
+    return "\n".join(lines).replace(",…", "…")
