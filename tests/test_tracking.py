@@ -1,4 +1,5 @@
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 import wandb as wandb_module
 from matplotlib.figure import Figure
 
+from tinynet import tracking
 from tinynet.tracking import WandbSettings, open_tracker, read_metrics, trim_metrics
 
 Picture = np.full((4, 4, 3), 7, np.uint8)
@@ -125,6 +127,68 @@ def test_wandb_learns_nothing_of_the_machine(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("wandb/*/files/requirements.txt"))
 
 
+def test_wandb_says_nothing_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, mode="offline")
+    assert capfd.readouterr() == ("hello\n", "")
+
+
+@pytest.mark.parametrize(
+    ("netrc", "mode"),
+    [
+        ("", "offline"),
+        (f"machine api.wandb.ai login user password {'a' * 40}", "online"),
+        (f"machine elsewhere.org login user password {'a' * 40}", "offline"),
+    ],
+)
+def test_auto_is_online_if_wandb_finds_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, netrc: str, mode: str
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text(netrc + "\n")
+    asked: list[str] = []
+    monkeypatch.setattr(wandb_module, "init", lambda **given: asked.append(given["mode"]))
+    write(tmp_path, mode="auto")
+    assert asked == [mode]
+
+
+def test_a_table_holds_pictures_and_gaps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))  # W&B keeps a table's pictures there
+    grey = np.zeros((4, 4, 1), np.uint8)
+    rows: list[list[tracking.Cell]] = [["a", 1, grey], [None, None, Picture], ["b", 2.5, None]]
+    with open_tracker(tmp_path, main=True, wandb=settings("offline"), config={}) as tracker:
+        tracker.table("mistakes", ["name", "count", "picture"], rows)
+    assert capsys.readouterr().out == ""
+    staged = [path.read_bytes() for path in (tmp_path / "artifacts/staging").iterdir()]
+    table = json.loads(next(text for text in staged if text.startswith(b'{"_type": "table"')))
+    assert [row[:2] for row in table["data"]] == [["a", 1], [None, None], ["b", 2.5]]
+    pictures = [row[2] and (row[2]["_type"], row[2]["width"]) for row in table["data"]]
+    assert pictures == [("image-file", 4), ("image-file", 4), None]
+    assert sum(text.startswith(b"\x89PNG") for text in staged) >= 2
+
+
+def test_a_table_too_long_for_wandb_is_whole_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "MAX_ROWS", 3)
+    with open_tracker(tmp_path, main=True, wandb=settings("offline"), config={}) as tracker:
+        tracker.table("long", ["i"], [[i] for i in range(5)])
+    assert (tmp_path / "tables/long.csv").read_text().split() == ["i", "0", "1", "2", "3", "4"]
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/long*.json")
+    assert json.loads(table.read_text())["data"] == [[0], [1], [2]]
+
+
+def test_a_wandb_that_cannot_be_imported_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    write(tmp_path, mode="offline")
+    assert capsys.readouterr().out.count("WARNING: Weights & Biases failed") == 1
+    assert (tmp_path / "plots/curves.png").is_file()
+
+
 def failing(*_: object, **__: object) -> None:
     raise ConnectionError("no network\nmore")
 
@@ -181,4 +245,30 @@ def test_a_failed_run_still_closes_its_sinks(tmp_path: Path) -> None:
     closing: Callable[[], None] = fail
     with pytest.raises(RuntimeError):
         closing()
+    assert read_metrics(tmp_path) == [{"kind": "train", "loss": 1.0}]
+
+
+def test_a_line_a_minute_takes_the_place_of_the_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_LINES", 0.0)
+    with open_tracker(tmp_path, main=True, wandb=settings(), config={}) as tracker:
+        tracker.progress(200, 100)
+        tracker.advance(50)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("75 %, ")
+    assert line.endswith(" images/s, 0 min left")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_logging_does_not_make_the_host_wait_for_a_gpu(tmp_path: Path) -> None:
+    loss = torch.ones((), device="cuda")
+    with open_tracker(tmp_path, main=True, wandb=settings(), config={}) as tracker:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            tracker.log("train", {"loss": loss})
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        loss += 1  # after the copy, on the same stream
+        assert read_metrics(tmp_path) == []
     assert read_metrics(tmp_path) == [{"kind": "train", "loss": 1.0}]

@@ -8,13 +8,12 @@ import csv
 import io
 import json
 import math
-import netrc
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import urlparse
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.jsonl"
 MAX_ROWS = 10_000  # of a W&B table
+SECONDS_BETWEEN_LINES = 60.0  # about the progress, where no bar can be shown
 
 Numbers = Mapping[str, "float | int | Tensor"]
 Cell = str | float | int | None | np.ndarray
@@ -43,138 +43,6 @@ class WandbSettings:
     project: str
     name: str
     id: str
-
-
-class Sink(Protocol):
-    """A place that things are written to."""
-
-    def log(self, kind: str, values: dict[str, float]) -> None:
-        """Take one line of numbers."""
-
-    def figure(self, name: str, png: bytes) -> None:
-        """Take one picture."""
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        """Take one table."""
-
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """Take the results of the run."""
-
-    def close(self, failed: bool) -> None:
-        """End."""
-
-
-class Tracker:
-    """Passes everything on to its sinks; silent without sinks and console."""
-
-    def __init__(self, sinks: Sequence[Sink], console: Console | None) -> None:
-        self._sinks = sinks
-        self._console = console
-        self._bar = _progress_bar(console) if console is not None else None
-        self._pending: tuple[str, dict[str, float | Tensor], torch.cuda.Event | None] | None = None
-
-    def say(self, text: str) -> None:
-        """Print a line for people."""
-        if self._console is not None:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def progress(self, total: int, done: int) -> None:
-        """Show a bar of ``total`` images, ``done`` of them in an earlier start of the run."""
-        if self._bar is not None and total > done:
-            self._bar.add_task("training", total=total, completed=done, before=done)
-            self._bar.start()
-
-    def advance(self, count: int) -> None:
-        """Move the bar by ``count`` images."""
-        if self._bar is not None and self._bar.tasks:
-            self._bar.advance(self._bar.tasks[0].id, count)
-
-    def log(self, kind: str, values: Numbers) -> None:
-        """Write a line of numbers; 0-dim tensors are read without making the host wait.
-
-        Tensors on a CUDA device are copied in the background and their line is written at the
-        next call. On every other device the line is written at once.
-        """
-        self.flush()
-        if not self._sinks:
-            return
-        event = None
-        held: dict[str, float | Tensor] = {}
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.is_cuda:
-                held[name] = value.to("cpu", non_blocking=True)
-                event = torch.cuda.Event()
-                event.record()
-            else:
-                held[name] = float(value) if isinstance(value, Tensor) else value
-        self._pending = kind, held, event
-        if event is None:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the line that was held back."""
-        if self._pending is None:
-            return
-        (kind, values, event), self._pending = self._pending, None
-        if event is not None:
-            event.synchronize()
-        numbers = {
-            name: value.item() if isinstance(value, Tensor) else value
-            for name, value in values.items()
-        }
-        for sink in self._sinks:
-            sink.log(kind, numbers)
-
-    def figure(self, name: str, draw: "Callable[[], Figure]") -> None:
-        """Draw a figure, where there is somewhere to put it."""
-        if self._sinks:
-            buffer = io.BytesIO()
-            draw().savefig(buffer, format="png", dpi=130)
-            for sink in self._sinks:
-                sink.figure(name, buffer.getvalue())
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        """Write a table; a cell may be a uint8 picture (H, W, C)."""
-        for sink in self._sinks:
-            sink.table(name, columns, rows)
-
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """Write the results of the run."""
-        for sink in self._sinks:
-            sink.summary(values)
-
-    def stop_bar(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-
-    def close(self, failed: bool) -> None:
-        """Write what is held back and end all sinks."""
-        self.stop_bar()
-        self.flush()
-        for sink in self._sinks:
-            sink.close(failed)
-
-
-@contextmanager
-def open_tracker(
-    folder: Path, *, main: bool, wandb: WandbSettings, config: dict[str, Any]
-) -> Iterator[Tracker]:
-    """A tracker for the run in ``folder``; it writes nothing unless ``main``."""
-    if not main:
-        yield Tracker((), None)
-        return
-    console = Console()
-    sinks: list[Sink] = [RunFolder(folder)]
-    if wandb.mode != "disabled":
-        sinks.append(Wandb(folder, wandb, config, console))
-    tracker = Tracker(sinks, console)
-    failed = True
-    try:
-        yield tracker
-        failed = False
-    finally:
-        tracker.close(failed)
 
 
 class RunFolder:
@@ -217,29 +85,41 @@ class Wandb:
     """One run on Weights & Biases. Whatever fails is said once, and W&B is left alone after."""
 
     def __init__(
-        self, folder: Path, settings: WandbSettings, config: dict[str, Any], console: Console
+        self,
+        folder: Path,
+        settings: WandbSettings,
+        config: dict[str, Any],
+        say: Callable[[str], None],
     ) -> None:
         self._run: Any = None
-        self._console = console
+        self._failed = False
+        self._say = say
         self._try(lambda: self._open(folder, settings, config))
 
     def log(self, kind: str, values: dict[str, float]) -> None:
         """Log the numbers as ``KIND/NAME``; ``samples`` is the x axis of all."""
-        numbers = {f"{kind}/{name}": value for name, value in values.items() if name != "samples"}
-        self._try(lambda: self._run.log({**numbers, "samples": values.get("samples", 0)}))
+        numbers = {
+            name if name == "samples" else f"{kind}/{name}": value for name, value in values.items()
+        }
+        self._try(lambda: self._run.log(numbers))
 
     def figure(self, name: str, png: bytes) -> None:
         """Log the picture."""
-        from PIL import Image
-        from wandb import Image as WandbImage
-
-        self._try(lambda: self._run.log({name: WandbImage(Image.open(io.BytesIO(png)))}))
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        """Log the first rows of the table, pictures included."""
-        from wandb import Image, Table
 
         def log() -> None:
+            from PIL import Image
+            from wandb import Image as WandbImage
+
+            self._run.log({name: WandbImage(Image.open(io.BytesIO(png)))})
+
+        self._try(log)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Log the first 10,000 rows, pictures included."""
+
+        def log() -> None:
+            from wandb import Image, Table
+
             data = [
                 [Image(cell) if isinstance(cell, np.ndarray) else cell for cell in row]
                 for row in rows[:MAX_ROWS]
@@ -253,15 +133,14 @@ class Wandb:
         self._try(lambda: self._run.summary.update(dict(values)))
 
     def close(self, failed: bool) -> None:
-        """End the run."""
+        """End the run; gives up on an upload that takes minutes, whose data stay on the disk."""
         self._try(lambda: self._run.finish(exit_code=int(failed)))
 
     def _open(self, folder: Path, settings: WandbSettings, config: dict[str, Any]) -> None:
         import wandb
 
-        mode = settings.mode
-        if mode == "auto":
-            mode = "online" if _logged_in(wandb.setup().settings) else "offline"
+        wandb.setup(settings=wandb.Settings(silent=True))
+        mode = _automatic_mode() if settings.mode == "auto" else settings.mode
         self._run = wandb.init(
             project=settings.project,
             name=settings.name,
@@ -276,6 +155,7 @@ class Wandb:
                 console="off",
                 host="",
                 init_timeout=60,
+                finish_timeout=300,
                 disable_git=True,
                 disable_code=True,
                 x_disable_meta=True,
@@ -288,22 +168,155 @@ class Wandb:
 
     def _try(self, action: Callable[[], None]) -> None:
         """W&B is a guest: none of its troubles may end a training."""
-        if self._run is None and self._failed:
+        if self._failed:
             return
         try:
             action()
         except Exception as error:
-            self._run, self._failed = None, True
+            self._failed = True
             reason = str(error).strip().split("\n")[0]
-            self._console.print(
-                f"WARNING: Weights & Biases failed and is left out from here on "
-                f"({type(error).__name__}: {reason})",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
+            self._say(
+                "WARNING: Weights & Biases failed and is left out from here on "
+                f"({type(error).__name__}: {reason})"
             )
 
-    _failed = False
+
+class Tracker:
+    """Passes everything on to its sinks; silent without sinks and console."""
+
+    def __init__(self, sinks: Sequence[RunFolder | Wandb], console: Console | None) -> None:
+        self._sinks = sinks
+        self._console = console
+        self._bar = _progress_bar(console) if console is not None else None
+        self._said = time.monotonic()
+        self._pending: tuple[str, dict[str, float | Tensor], torch.cuda.Event | None] | None = None
+
+    def say(self, text: str) -> None:
+        """Print a line for people."""
+        if self._console is not None:
+            _print(self._console, text)
+
+    def progress(self, total: int, done: int) -> None:
+        """Show a bar of ``total`` images, ``done`` of them in an earlier start of the run.
+
+        Where the output is no terminal, a line a minute takes its place.
+        """
+        if self._bar is not None and total > done:
+            self._bar.add_task("training", total=total, completed=done, before=done)
+            self._bar.start()
+
+    def advance(self, count: int) -> None:
+        """Move the bar by ``count`` images."""
+        if self._bar is None or not self._bar.tasks:
+            return
+        task = self._bar.tasks[0]
+        self._bar.advance(task.id, count)
+        if self._bar.disable and time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            speed = _images_per_second(task)
+            minutes = (task.remaining or 0) / max(speed, 1e-9) / 60
+            self.say(f"{task.percentage:.0f} %, {speed:,.0f} images/s, {minutes:.0f} min left")
+
+    def log(self, kind: str, values: Numbers) -> None:
+        """Write a line of numbers; 0-dim tensors are read without making the host wait.
+
+        Tensors on a CUDA device are copied in the background (to pinned memory) and their line is
+        written at the next call of ``log``, ``figure`` or ``flush``. On every other device the
+        line is written at once.
+        """
+        self.flush()
+        if not self._sinks:
+            return
+        event = None
+        held: dict[str, float | Tensor] = {}
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.is_cuda:
+                held[name] = value.detach().to("cpu", non_blocking=True)
+                event = torch.cuda.Event()
+                event.record()
+            else:
+                held[name] = value
+        self._pending = kind, held, event
+        if event is None:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the line that was held back."""
+        if self._pending is None:
+            return
+        (kind, values, event), self._pending = self._pending, None
+        if event is not None:
+            event.synchronize()
+        numbers = {
+            name: value.item() if isinstance(value, Tensor) else value
+            for name, value in values.items()
+        }
+        for sink in self._sinks:
+            sink.log(kind, numbers)
+
+    def figure(self, name: str, draw: "Callable[[], Figure]") -> None:
+        """Draw a figure, where there is somewhere to put it."""
+        self.flush()  # what is drawn may be the lines logged so far
+        if self._sinks:
+            buffer = io.BytesIO()
+            draw().savefig(buffer, format="png", dpi=130)
+            for sink in self._sinks:
+                sink.figure(name, buffer.getvalue())
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Write a table; a cell may be a uint8 picture (H, W, C).
+
+        The cells of a column are all of one kind or ``None``: W&B takes no others.
+        """
+        for sink in self._sinks:
+            sink.table(name, columns, rows)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Write the results of the run."""
+        for sink in self._sinks:
+            sink.summary(values)
+
+    def close(self, failed: bool) -> None:
+        """Take the bar away, write what is held back and end all sinks."""
+        if self._bar is not None:
+            self._bar.stop()
+        try:
+            self.flush()
+        finally:
+            for sink in self._sinks:
+                sink.close(failed)
+
+
+@contextmanager
+def open_tracker(
+    folder: Path, *, main: bool, wandb: WandbSettings, config: dict[str, Any]
+) -> Iterator[Tracker]:
+    """A tracker for the run in ``folder``; it writes nothing unless ``main``."""
+    if not main:
+        yield Tracker((), None)
+        return
+    console = Console()
+    sinks: list[RunFolder | Wandb] = [RunFolder(folder)]
+    if wandb.mode != "disabled":
+        sinks.append(Wandb(folder, wandb, config, lambda text: _print(console, text)))
+    tracker = Tracker(sinks, console)
+    failed = True
+    try:
+        yield tracker
+        failed = False
+    finally:
+        tracker.close(failed)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All lines of a run's metrics, in the order of writing, but for one cut off by a crash."""
+    path, lines = folder / METRICS, []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
 
 
 def trim_metrics(folder: Path, update: int) -> None:
@@ -312,33 +325,25 @@ def trim_metrics(folder: Path, update: int) -> None:
     Training lines up to ``update`` stay; evaluations at ``update`` go too, since they are done
     again. A last line that was cut off goes.
     """
-    path = folder / METRICS
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if values["update"] < update + (values["kind"] == "train"):
-            kept.append(line + "\n")
-    write_whole(path, "".join(kept))
+    if (folder / METRICS).exists():
+        lines = read_metrics(folder)
+        kept = [line for line in lines if line["update"] < update + (line["kind"] == "train")]
+        write_whole(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All lines of a run's metrics, in the order of writing."""
-    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+def _automatic_mode() -> Literal["online", "offline", "disabled"]:
+    """What WANDB_MODE says; without it online if wandb has a key on this host, else offline."""
+    import wandb
 
+    # No public function looks for a key without asking the user or the network.
+    from wandb.sdk.lib.wbauth import authenticate_session
 
-def _logged_in(settings: Any) -> bool:
-    """Whether wandb would find a key: in its settings or environment, or in ``.netrc``."""
-    if settings.api_key:
-        return True
-    try:
-        return netrc.netrc().authenticators(urlparse(settings.base_url).hostname or "") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    settings = wandb.setup().settings
+    if settings.mode in ("offline", "disabled"):
+        return settings.mode
+    host, source = settings.base_url, "tinynet"
+    known = authenticate_session(host=host, source=source, prompt=False, update_session=False)
+    return "online" if known else "offline"
 
 
 def _json_number(value: float) -> float | None:
@@ -347,12 +352,18 @@ def _json_number(value: float) -> float | None:
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
-class _Speed(ProgressColumn):
-    """Images per second since this start of the run."""
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+
+def _images_per_second(task: Task) -> float:
+    """Since this start of the run."""
+    return (task.completed - task.fields["before"]) / task.elapsed if task.elapsed else 0.0
+
+
+class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
-        done = task.completed - task.fields["before"]
-        return Text(f"{done / task.elapsed:,.0f} images/s" if task.elapsed and done else "")
+        return Text(f"{_images_per_second(task):,.0f} images/s")
 
 
 def _progress_bar(console: Console) -> Progress:
