@@ -43,7 +43,7 @@ def mistakes_table(analysis: Analysis, split: Split) -> tuple[list[str], list[li
 def class_table(analysis: Analysis, split: Split) -> tuple[list[str], list[list[Cell]]]:
     """Accuracy of every class, worst first."""
     ids = split.manifest.class_ids
-    reports = sorted(analysis.classes, key=lambda report: report.accuracy)
+    reports = sorted(analysis.classes, key=lambda report: (not report.count, report.accuracy))
     rows: list[list[Cell]] = [
         [ids[report.label], report.name, report.count, report.correct, round(report.accuracy, 2)]
         for report in reports

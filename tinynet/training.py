@@ -1,14 +1,10 @@
 """All of the rest put together: a run from its first update to its explained mistakes."""
 
 import json
-import platform
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from typing import Any
+from dataclasses import asdict
 
 import torch
 from accelerate.utils import broadcast
@@ -31,27 +27,19 @@ from tinynet.evaluation import (
 from tinynet.files import write_whole
 from tinynet.optimization import l2_penalty, learning_rate, set_learning_rate
 from tinynet.order import evaluation_range
+from tinynet.progress import (
+    Progress,
+    chance_warning,
+    describe,
+    epoch_line,
+    position,
+    summarise,
+)
 from tinynet.report import explain
 from tinynet.run import SUMMARY, Launched, Run, dropout_seed, prepare, start_accelerator
 from tinynet.tracking import Tracker, WandbSettings, open_tracker, trim_metrics
 
 NAMES = ("loss", "top1", "top5")
-
-
-@dataclass
-class Progress:
-    """Where a run is, beyond its weights; saved with every checkpoint."""
-
-    update: int = 0
-    best: dict[str, float] = field(default_factory=dict)
-    seconds_before: float = 0.0
-    started: float = field(default_factory=time.monotonic)
-    wandb_id: str = field(default_factory=lambda: secrets.token_hex(4))
-
-    @property
-    def seconds(self) -> float:
-        """Seconds spent on the run, over all restarts."""
-        return self.seconds_before + time.monotonic() - self.started
 
 
 def train(config: Config, launched: Launched, command: str) -> None:
@@ -263,80 +251,3 @@ def restore(run: Run) -> Progress:
         seconds_before=state.seconds,
         wandb_id=state.wandb_id,
     )
-
-
-def position(run: Run, progress: Progress) -> dict[str, float]:
-    """What every line of the log begins with."""
-    update = progress.update
-    return {
-        "epoch": update / max(1, run.plan.updates_per_epoch),
-        "update": update,
-        "samples": update * run.plan.global_batch_size,
-    }
-
-
-def describe(run: Run, progress: Progress) -> str:
-    """The first line of a run: what it is and what it runs on."""
-    world, manifest = run.plan.world_size, run.train.manifest
-    parameters = sum(weight.numel() for weight in run.bare.parameters())
-    lines = [
-        f"{run.config.model.name} ({parameters / 1e6:.1f} M parameters) on "
-        f"{world} process{'es' * (world > 1)}, {run.view.device.type}, "
-        f"precision {run.accelerator.mixed_precision}: "
-        f"{len(run.train):,} train and {len(run.val):,} val pictures, "
-        f"{len(manifest.class_ids)} classes, {run.plan.updates:,} updates → {run.folder}"
-    ]
-    if run.not_loaded:
-        lines.append(f"not in the pretrained weights, started fresh: {', '.join(run.not_loaded)}")
-    if progress.update:
-        lines.append(f"going on after update {progress.update:,} of {run.plan.updates:,}")
-    return "\n".join(lines)
-
-
-def epoch_line(run: Run, progress: Progress, scores: Scores, train_means: dict[str, float]) -> str:
-    """One line per evaluation for people."""
-    epoch = progress.update / max(1, run.plan.updates_per_epoch)
-    trained = (
-        f"train loss {train_means['loss']:.3f}, top-1 {train_means['top1']:.1f} %; "
-        if train_means
-        else ""
-    )
-    return (
-        f"epoch {epoch:g}/{run.config.epochs:g}: {trained}val loss {scores.loss:.3f}, "
-        f"top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} %  [{progress.seconds:.0f} s]"
-    )
-
-
-def chance_warning(scores: Scores, train_top1: float, classes: int) -> str | None:
-    """Say so when val accuracy sits at chance while train accuracy does not."""
-    chance = 100 / classes
-    if train_top1 > 5 * chance and scores.top1 < 2 * chance:
-        return (
-            f"WARNING: val accuracy {scores.top1:.2f} % is chance ({chance:.2f} %) while train "
-            f"accuracy is {train_top1:.1f} %: the val labels are probably wrong; look at them with "
-            "`python launch/pack.py --inspect DIR`"
-        )
-    return None
-
-
-def summarise(run: Run, progress: Progress, scores: Scores, command: str) -> dict[str, Any]:
-    """``summary.json``: scores of the last weights, the best ones seen, and how to make them."""
-    weights = run.folder / "checkpoints" / ("last" if run.plan.updates else "best")
-    samples = run.plan.updates * run.plan.global_batch_size
-    return {
-        **asdict(scores),
-        "best": progress.best,
-        "seconds": round(progress.seconds, 1),
-        "images_per_second": round(samples / progress.seconds, 1),
-        "weights_sha256": checkpoints.sha256(weights / checkpoints.MODEL),
-        "processes": run.plan.world_size,
-        "device": device_name(run.view.device),
-        "versions": {name: version(name) for name in ("tinynet", "torch", "accelerate", "timm")}
-        | {"python": platform.python_version()},
-        "command": command,
-    }
-
-
-def device_name(device: torch.device) -> str:
-    """What the run ran on, for people."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
