@@ -111,3 +111,10 @@ def _pack(cwd: Path, arguments: list[str]) -> "subprocess.CompletedProcess[str]"
 def _help(script: str) -> str:
     command = [sys.executable, str(ROOT / "launch" / script), "--help"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("tinynet/**/*.py"), *ROOT.glob("launch/*.py")]), ids=lambda p: p.name
+)
+def test_no_file_is_longer_than_300_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300

@@ -172,7 +172,7 @@ def test_a_table_holds_pictures_and_gaps(
 def test_a_table_too_long_for_wandb_is_whole_in_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "MAX_ROWS", 3)
+    monkeypatch.setattr(tracking.sinks, "MAX_ROWS", 3)
     with open_tracker(tmp_path, main=True, wandb=settings("offline"), config={}) as tracker:
         tracker.table("long", ["i"], [[i] for i in range(5)])
     assert (tmp_path / "tables/long.csv").read_text().split() == ["i", "0", "1", "2", "3", "4"]

@@ -6,6 +6,7 @@ Frozen dataclasses, nested one level. The docstring of a field is its help.
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -227,43 +228,37 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
 
 
+AT_LEAST = {
+    0: (
+        *("epochs", "seed", "loss.l2", "optimizer.clip_norm", "schedule.warmup_epochs"),
+        *("augmentation.crop_padding", "augmentation.gamma", "augmentation.brightness"),
+        *("augmentation.saturation", "tracking.save_every"),
+    ),
+    1: (
+        *("global_batch_size", "processes", "compute.accumulation", "compute.threads"),
+        *("evaluation.batch_size", "evaluation.every_epochs", "tracking.log_every"),
+    ),
+}
+
+
 def check(config: Config) -> None:
-    """What one field alone cannot know. Raises ``UserError`` naming the flag."""
-    rules: list[tuple[bool, str]] = [
-        (config.epochs >= 0, "--epochs must be 0 or more"),
-        (config.global_batch_size >= 1, "--global_batch_size must be 1 or more"),
-        (config.seed >= 0, "--seed must be 0 or more"),
-        (config.processes is None or config.processes >= 1, "--processes must be 1 or more"),
-        (0 <= config.augmentation.flip <= 1, "--augmentation.flip must be between 0 and 1"),
-        (config.augmentation.crop_padding >= 0, "--augmentation.crop_padding must be 0 or more"),
-        (config.augmentation.gamma >= 0, "--augmentation.gamma must be 0 or more"),
-        (config.augmentation.brightness >= 0, "--augmentation.brightness must be 0 or more"),
-        (config.augmentation.saturation >= 0, "--augmentation.saturation must be 0 or more"),
-        (0 <= config.loss.label_smoothing < 1, "--loss.label_smoothing must be in [0, 1)"),
-        (config.loss.l2 >= 0, "--loss.l2 must be 0 or more"),
-        (config.optimizer.lr > 0, "--optimizer.lr must be more than 0"),
-        (config.optimizer.clip_norm >= 0, "--optimizer.clip_norm must be 0 or more"),
-        (config.schedule.warmup_epochs >= 0, "--schedule.warmup_epochs must be 0 or more"),
-        (config.schedule.step_epochs > 0, "--schedule.step_epochs must be more than 0"),
-        (config.compute.accumulation >= 1, "--compute.accumulation must be 1 or more"),
-        (
-            config.compute.threads is None or config.compute.threads >= 1,
-            "--compute.threads must be 1 or more",
+    """Refuse values that make no sense, alone or together; ``UserError`` names the flag."""
+    for least, names in AT_LEAST.items():
+        for name in names:
+            value = reduce(getattr, name.split("."), config)
+            if value is not None and value < least:  # type: ignore[operator]
+                raise UserError(f"--{name} must be {least} or more, not {value}")
+    rules = {
+        "--optimizer.lr must be more than 0": config.optimizer.lr > 0,
+        "--schedule.step_epochs must be more than 0": config.schedule.step_epochs > 0,
+        "--augmentation.flip must be between 0 and 1": 0 <= config.augmentation.flip <= 1,
+        "--loss.label_smoothing must be in [0, 1)": 0 <= config.loss.label_smoothing < 1,
+        "--model.dropout must be in [0, 1)": 0 <= (config.model.dropout or 0) < 1,
+        "--compute.mixed_precision fp16 needs a GPU: use bf16 with --cpu": not (
+            config.compute.mixed_precision == "fp16" and config.cpu
         ),
-        (config.evaluation.batch_size >= 1, "--evaluation.batch_size must be 1 or more"),
-        (config.evaluation.every_epochs >= 1, "--evaluation.every_epochs must be 1 or more"),
-        (config.tracking.log_every >= 1, "--tracking.log_every must be 1 or more"),
-        (config.tracking.save_every >= 0, "--tracking.save_every must be 0 or more"),
-        (
-            config.model.dropout is None or 0 <= config.model.dropout < 1,
-            "--model.dropout must be in [0, 1)",
-        ),
-        (
-            not (config.compute.mixed_precision == "fp16" and config.cpu),
-            "--compute.mixed_precision fp16 needs a GPU: use bf16 with --cpu",
-        ),
-    ]
-    for holds, message in rules:
+    }
+    for message, holds in rules.items():
         if not holds:
             raise UserError(message)
 
