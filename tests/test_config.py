@@ -30,6 +30,10 @@ def test_defaults_give_way_to_the_file_and_the_file_to_flags(tmp_path: Path) -> 
         assert config.run_name == "run"
 
 
+def test_an_evaluation_has_a_run_of_its_own() -> None:
+    assert load_config(["--epochs", "0", "--model.name", "svm"]).run_name == "svm-eval"
+
+
 def test_exponents_in_yaml_are_numbers(tmp_path: Path) -> None:
     assert read_config(written(tmp_path, "optimizer: {lr: 1e-3}")).optimizer.lr == 0.001
 

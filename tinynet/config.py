@@ -1,7 +1,6 @@
 """Every setting of a run: defaults here, then a YAML file, then flags; the later one wins.
 
-Frozen dataclasses, nested one level. The docstring of a field is its help.
-"""
+The docstring of a field is its help."""
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -15,8 +14,6 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from tinynet.errors import UserError
-
-Precision = Literal["no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +108,7 @@ class Compute:
     """How the arithmetic is done."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
-    mixed_precision: Precision | None = None
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """no, bf16 or fp16 (GPU only); not given: what accelerate is configured for."""
     accumulation: int = 1
     """Forward and backward passes per update; the global batch is shared among them."""
@@ -159,7 +156,7 @@ class Config:
     output: str = "runs"
     """Folder of all runs."""
     run_name: str | None = None
-    """Name of the run and of its folder; the config file's name if not given."""
+    """Name of the run and of its folder; that of the config file if not given."""
     epochs: float = 15
     """Passes over the training split; 0 only evaluates."""
     global_batch_size: int = 512
@@ -191,11 +188,10 @@ def load_config(arguments: Sequence[str], say_errors: bool = True) -> Config:
     tyro does; ``say_errors`` false keeps it from being said by every rank.
     """
     file, flags = _config_file(arguments)
-    base = read_config(file) if file else Config()
     config = tyro.cli(
         Config,
         args=flags,
-        default=base,
+        default=read_config(file) if file else Config(),
         prog="train.py",
         description="Train an image classifier. `--config FILE` reads a YAML file first.",
         console_outputs=say_errors,
@@ -203,7 +199,7 @@ def load_config(arguments: Sequence[str], say_errors: bool = True) -> Config:
     )
     if config.run_name is None:
         name = file.stem if file else config.model.name
-        config = replace(config, run_name=name)
+        config = replace(config, run_name=name if config.epochs else f"{name}-eval")
     check(config)
     return config
 
@@ -254,19 +250,17 @@ def check(config: Config) -> None:
         "--augmentation.flip must be between 0 and 1": 0 <= config.augmentation.flip <= 1,
         "--loss.label_smoothing must be in [0, 1)": 0 <= config.loss.label_smoothing < 1,
         "--model.dropout must be in [0, 1)": 0 <= (config.model.dropout or 0) < 1,
-        "--compute.mixed_precision fp16 needs a GPU: use bf16 with --cpu": not (
-            config.compute.mixed_precision == "fp16" and config.cpu
+        "--compute.mixed_precision fp16 needs a GPU: use bf16 with --cpu": (
+            config.compute.mixed_precision != "fp16" or not config.cpu
         ),
     }
-    for message, holds in rules.items():
-        if not holds:
-            raise UserError(message)
+    for broken in (message for message, holds in rules.items() if not holds):
+        raise UserError(broken)
 
 
 def _config_file(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
     """Take ``--config FILE`` or ``--config=FILE`` out of the flags."""
-    flags, files = [], []
-    rest = iter(arguments)
+    flags, files, rest = [], [], iter(arguments)
     for argument in rest:
         name, equals, value = argument.partition("=")
         if name != "--config":
