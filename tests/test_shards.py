@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tinynet.errors import UserError
-from tinynet.shards import PIXELS_AT, Split, read_manifest, sample_stride
+from tinynet.shards import Split, read_manifest
 from tinynet.sources import Source
 
 
@@ -14,11 +14,6 @@ from tinynet.sources import Source
 def copied(shards: Path, tmp_path: Path) -> Path:
     """A copy of the train split, to be damaged."""
     return Path(shutil.copytree(shards / "train", tmp_path / "train"))
-
-
-def test_the_stride_of_tiny_imagenet_is_that_of_the_design() -> None:
-    assert sample_stride((64, 64, 3)) == 14_336
-    assert PIXELS_AT == 1_664
 
 
 def test_gather_gives_the_packed_pixels_in_the_asked_order(shards: Path, squares: Source) -> None:

@@ -1,10 +1,8 @@
 """Pictures to shards: shuffled once, the same bytes every time, whole or not at all."""
 
 import hashlib
-import io
 import os
 import shutil
-import tarfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,42 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
+from tinynet.chunks import Chunk, Format, prepare
 from tinynet.errors import UserError
 from tinynet.files import flush, write_whole
-from tinynet.pictures import JPEG_MAGIC, decode, encode_jpeg, resized, with_channels
-from tinynet.shards import FORMAT_VERSION, MANIFEST, TAR_BLOCK, Encoding, Manifest, Shard
+from tinynet.layout import TAR_BLOCK
+from tinynet.pictures import decode
+from tinynet.shards import FORMAT_VERSION, MANIFEST, Encoding, Manifest, Shard
 from tinynet.sources import Picture, Source
 
 SHUFFLE_SEED = 20260101
 """The one order in which a split is packed; training shuffles again, differently every epoch."""
 
-CHUNK = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Format:
-    """How samples are written: ``image_shape`` is (height, width, channels)."""
-
-    encoding: Encoding
-    image_shape: tuple[int, int, int]
-    resize: bool
-    samples_per_shard: int
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A picture ready to be written.
-
-    ``data`` is the tar member's contents, ``content`` a hash of the source's bytes, ``moments``
-    (2, C) the sums of pixel values and of their squares.
-    """
-
-    picture: Picture
-    data: bytes
-    content: bytes
-    moments: np.ndarray
-    grey: bool
-    reencoded: bool
+CHUNK = 128
 
 
 @dataclass
@@ -113,19 +87,23 @@ def _pack_split(
     pictures = source.splits[split]
     order = np.random.Generator(np.random.PCG64(SHUFFLE_SEED)).permutation(len(pictures))
     keys = tally.keys.setdefault(split, {})
-    moments = np.zeros((2, form.image_shape[2]))
+    moments = np.zeros((2, form.image_shape[2]), np.uint64)
     shards: list[Shard] = []
     for first in range(0, len(order), form.samples_per_shard):
         part = [pictures[i] for i in order[first : first + form.samples_per_shard]]
         with ShardWriter(folder, f"{split}-{len(shards):06d}.tar") as writer:
-            for chunk in _read_all(source, part, form, tally.unreadable):
-                for sample in chunk:
-                    writer.write(sample, form.encoding)
-                    tally.grey += sample.grey
-                    tally.reencoded += sample.reencoded
-                    keys.setdefault(sample.content, sample.picture.key)
-                    moments += sample.moments
-                progress(len(chunk))
+            for chunk in _read_all(source, part, form):
+                writer.write(chunk)
+                keys.update(
+                    (content, picture.key)
+                    for content, picture in zip(chunk.contents, chunk.pictures, strict=True)
+                    if content not in keys
+                )
+                tally.grey += chunk.grey
+                tally.reencoded += chunk.reencoded
+                tally.unreadable += chunk.unreadable
+                moments += chunk.moments
+                progress(len(chunk.pictures))
             shards.append(writer.finish())
     if tally.unreadable:
         some = "; ".join(tally.unreadable[:10])
@@ -150,55 +128,17 @@ def _pack_split(
     )
 
 
-def _read_all(
-    source: Source, pictures: Sequence[Picture], form: Format, unreadable: list[str]
-) -> Iterator[list[Sample]]:
+def _read_all(source: Source, pictures: Sequence[Picture], form: Format) -> Iterator[Chunk]:
     """Read and decode in threads, in order, a few chunks ahead of the writer."""
-
-    def read_chunk(first: int) -> list[Sample]:
-        chunk = []
-        for picture in pictures[first : first + CHUNK]:
-            try:
-                chunk.append(_prepare(picture, source.read(picture), form))
-            except (OSError, ValueError) as error:
-                unreadable.append(f"{picture.where} ({error})")
-        return chunk
-
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[list[Sample]]] = deque()
+        ahead: deque[Future[Chunk]] = deque()
         for first in range(0, len(pictures), CHUNK):
-            ahead.append(pool.submit(read_chunk, first))
-            if len(ahead) > 2 * workers:
-                yield from filter(None, [ahead.popleft().result()])
+            ahead.append(pool.submit(prepare, source, pictures[first : first + CHUNK], form))
+            if len(ahead) > 4 * workers:
+                yield ahead.popleft().result()
         while ahead:
-            yield from filter(None, [ahead.popleft().result()])
-
-
-def _prepare(picture: Picture, content: bytes | np.ndarray, form: Format) -> Sample:
-    raw = content if isinstance(content, bytes) else content.tobytes()
-    decoded = decode(content) if isinstance(content, bytes) else content
-    height, _, channels = form.image_shape
-    pixels = with_channels(decoded, channels)
-    if form.resize:
-        pixels = resized(pixels, height)
-    if pixels.shape != form.image_shape:
-        raise ValueError(
-            f"it is {decoded.shape[1]}×{decoded.shape[0]}, others are {height}×{height}: "
-            "give --image-size"
-        )
-    keep = raw.startswith(JPEG_MAGIC) and decoded.shape[:2] == pixels.shape[:2]
-    data = npy_bytes(pixels) if form.encoding == "npy" else raw if keep else encode_jpeg(pixels)
-    # Integers below 2**53 are exact in float64: the sums do not depend on their order.
-    values = pixels.reshape(-1, channels).astype(np.float64)
-    return Sample(
-        picture=picture,
-        data=data,
-        content=hashlib.blake2b(raw, digest_size=16).digest(),
-        moments=np.stack([values.sum(0), np.square(values).sum(0)]),
-        grey=decoded.shape[2] < channels,
-        reencoded=form.encoding == "jpg" and not keep,
-    )
+            yield ahead.popleft().result()
 
 
 class ShardWriter:
@@ -219,15 +159,12 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def write(self, sample: Sample, encoding: Encoding) -> None:
-        """Append one sample: its label, then its picture."""
-        key, label = sample.picture.key, sample.picture.label
-        self._append(tar_member(f"{key}.cls", str(label).encode()))
-        if encoding == "jpg":
-            self._offsets.append(self._bytes + TAR_BLOCK)
-            self._sizes.append(len(sample.data))
-        self._append(tar_member(f"{key}.{encoding}", sample.data))
-        self.labels.append(label)
+    def write(self, chunk: Chunk) -> None:
+        """Append the members of some samples."""
+        self._offsets += [self._bytes + offset for offset in chunk.offsets]
+        self._sizes += chunk.sizes
+        self.labels += [picture.label for picture in chunk.pictures]
+        self._append(chunk.data)
 
     def finish(self) -> Shard:
         """End the tar, put it on the disk, and describe it."""
@@ -244,25 +181,10 @@ class ShardWriter:
             sizes=self._sizes,
         )
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes | memoryview) -> None:
         self._file.write(data)
         self._sha256.update(data)
-        self._bytes += len(data)
-
-
-def tar_member(name: str, data: bytes) -> bytes:
-    """One tar member: header and padded contents. No owner, no time: the bytes must not change."""
-    header = tarfile.TarInfo(name)
-    header.size = len(data)
-    header.mode = 0o444
-    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % TAR_BLOCK)
-
-
-def npy_bytes(pixels: np.ndarray) -> bytes:
-    """A uint8 array as a ``.npy`` file, whose header takes 128 bytes."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(pixels), version=(1, 0))
-    return buffer.getvalue()
+        self._bytes += memoryview(data).nbytes
 
 
 def _image_shape(source: Source, image_size: int | None) -> tuple[int, int, int]:

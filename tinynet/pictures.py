@@ -26,6 +26,32 @@ def decode(data: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
+def decode_into(content: bytes | np.ndarray, out: np.ndarray, resize: bool) -> tuple[int, int, int]:
+    """Bring an encoded picture, or pixels, into ``out``, uint8 (H, W, C); returns its own shape.
+
+    Grey is repeated into RGB. A picture of another size is resized if ``resize``.
+    Raises ``ValueError`` or ``OSError`` if it cannot be read or does not fit.
+    """
+    height, width, channels = out.shape
+    if isinstance(content, bytes) and content.startswith(JPEG_MAGIC):
+        *size, colours, _ = simplejpeg.decode_jpeg_header(content)
+        own = {"Gray": 1, "YCbCr": 3}.get(colours, channels + 1)
+        if size == [height, width] and own <= channels:
+            simplejpeg.decode_jpeg(content, "GRAY" if channels == 1 else "RGB", buffer=out)
+            return height, width, own
+    decoded = decode(content) if isinstance(content, bytes) else content
+    pixels = with_channels(decoded, channels)
+    if resize:
+        pixels = resized(pixels, height)
+    if pixels.shape != out.shape:
+        raise ValueError(
+            f"it is {decoded.shape[1]}×{decoded.shape[0]}, others are {height}×{height}: "
+            "give --image-size"
+        )
+    out[:] = pixels
+    return decoded.shape[0], decoded.shape[1], decoded.shape[2]
+
+
 def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     """Give uint8 (H, W, 1 or 3) the asked number of channels: grey is repeated into RGB."""
     if pixels.shape[2] == channels:

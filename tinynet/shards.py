@@ -9,7 +9,7 @@ decoding. ``jpg`` members are found through the offsets in the manifest.
 import json
 import mmap
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -20,11 +20,10 @@ import torch
 from torch import Tensor
 
 from tinynet.errors import UserError
+from tinynet.layout import PIXELS_AT, TAR_BLOCK, sample_stride
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-TAR_BLOCK = 512
-NPY_HEADER = 128
 
 Encoding = Literal["npy", "jpg"]
 
@@ -68,21 +67,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """One line per field and per shard, for people and for diffs."""
-        fields = asdict(self)
-        shards = ",\n  ".join(json.dumps(shard) for shard in fields.pop("shards"))
+        fields = dict(vars(self))
+        shards = ",\n  ".join(json.dumps(vars(shard)) for shard in fields.pop("shards"))
         lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in fields.items()]
         return "{\n" + "\n".join(lines) + f'\n "shards": [\n  {shards}\n ]\n}}\n'
-
-
-def sample_stride(image_shape: tuple[int, int, int]) -> int:
-    """Bytes from one npy sample to the next: 14,336 for 64×64×3."""
-    height, width, channels = image_shape
-    pixels = NPY_HEADER + height * width * channels
-    return 3 * TAR_BLOCK + -(-pixels // TAR_BLOCK) * TAR_BLOCK
-
-
-PIXELS_AT = 3 * TAR_BLOCK + NPY_HEADER
-"""Where in an npy sample its pixels begin: byte 1,664."""
 
 
 def read_manifest(folder: Path) -> Manifest:

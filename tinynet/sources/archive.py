@@ -14,6 +14,9 @@ from tinynet.errors import UserError
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Of a zip member's local header: signature, the lengths of its name and of its extra field."""
 
+USUAL_EXTRA = 64
+"""Bytes; the fields of times and owners that zip programs add to a local header."""
+
 ENCRYPTED = 1
 
 
@@ -98,14 +101,19 @@ def _open_zip(path: Path) -> tuple[Iterator[str], Callable[[str], bytes]]:
 
 
 def _read_member(descriptor: int, member: zipfile.ZipInfo) -> bytes:
-    header = os.pread(descriptor, LOCAL_HEADER.size, member.header_offset)
-    signature, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
+    # One read takes header and contents: every call lets go of the interpreter lock, and waking
+    # up again costs more than the reading.
+    room = LOCAL_HEADER.size + len(member.filename.encode()) + USUAL_EXTRA
+    data = os.pread(descriptor, room + member.compress_size, member.header_offset)
+    signature, name_bytes, extra_bytes = LOCAL_HEADER.unpack_from(data)
     if signature != b"PK\3\4":
         raise ValueError("its header is not where the directory says")
     if member.flag_bits & ENCRYPTED:
         raise ValueError("it is encrypted")
-    start = member.header_offset + LOCAL_HEADER.size + name_bytes + extra_bytes
-    data = os.pread(descriptor, member.compress_size, start)
+    start = LOCAL_HEADER.size + name_bytes + extra_bytes
+    if start > room:
+        data = os.pread(descriptor, start + member.compress_size, member.header_offset)
+    data = data[start : start + member.compress_size]
     if member.compress_type == zipfile.ZIP_DEFLATED:
         # One byte more than declared is enough to notice a member that is larger.
         data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.file_size + 1)
