@@ -10,8 +10,8 @@ import sys
 # DDP warns on every rank that it looks for unused parameters, which is asked for in run.py.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
-from tinynet.config import load_config
 from tinynet.errors import UserError
+from tinynet.flags import load_config
 
 
 def main() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tinynet.errors import UserError
-from tinynet.order import Plan, evaluation_range, generator, permutation
+from tinynet.order import Draw, Plan, evaluation_range, generator, permutation
 
 
 def plan(**changes: object) -> Plan:
@@ -14,7 +14,7 @@ def shown(update: int, world_size: int, accumulation: int) -> tuple[torch.Tensor
     """Ids and flip draws of a whole update, put together from all ranks and micro-batches."""
     parts = [
         plan(world_size=world_size, rank=rank, accumulation=accumulation).share(
-            update, micro_batch, ["flip"]
+            update, micro_batch, [Draw("flip")]
         )
         for micro_batch in range(accumulation)
         for rank in range(world_size)
@@ -52,10 +52,10 @@ def test_every_epoch_is_a_permutation_of_the_split() -> None:
 
 
 def test_draws_have_streams_of_their_own() -> None:
-    both = plan().share(3, 0, ["flip", "gamma"]).draws
-    assert both["flip"].equal(plan().share(3, 0, ["flip"]).draws["flip"])
+    both = plan().share(3, 0, [Draw("flip"), Draw("gamma")]).draws
+    assert both["flip"].equal(plan().share(3, 0, [Draw("flip")]).draws["flip"])
     assert not both["flip"].equal(both["gamma"])
-    assert not both["flip"].equal(plan().share(2, 0, ["flip"]).draws["flip"])
+    assert not both["flip"].equal(plan().share(2, 0, [Draw("flip")]).draws["flip"])
     assert 0 <= both["flip"].min() <= both["flip"].max() < 1
 
 
@@ -89,3 +89,20 @@ def test_evaluation_takes_every_sample_once(samples: int, world_size: int) -> No
     assert ids == list(range(samples))
     sizes = [len(evaluation_range(samples, world_size, rank)) for rank in range(world_size)]
     assert max(sizes) <= -(-samples // world_size)
+
+
+def test_alternating_draws_go_half_way_round_every_epoch() -> None:
+    wanted = [Draw("flip", alternating=True)]
+    by_epoch: list[dict[int, float]] = []
+    for epoch in range(3):
+        seen: dict[int, float] = {}
+        for batch in range(plan().updates_per_epoch):
+            share = plan().share(epoch * plan().updates_per_epoch + batch, 0, wanted)
+            ids, draws = share.sample_ids.tolist(), share.draws["flip"].tolist()
+            seen.update(zip(ids, draws, strict=True))
+        by_epoch.append(seen)
+    for sample in by_epoch[0].keys() & by_epoch[1].keys():
+        assert (by_epoch[0][sample] < 0.5) != (by_epoch[1][sample] < 0.5)
+    for sample in by_epoch[0].keys() & by_epoch[2].keys():
+        assert by_epoch[0][sample] == by_epoch[2][sample]
+    assert 0.3 < sum(draw < 0.5 for draw in by_epoch[0].values()) / len(by_epoch[0]) < 0.7

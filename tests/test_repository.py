@@ -13,7 +13,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
-from tinynet.config import load_config
+from tinynet.flags import load_config
 from tinynet.sources import SOURCES
 
 README = (ROOT / "README.md").read_text()

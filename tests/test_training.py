@@ -23,11 +23,10 @@ from tinynet.config import (
     Optimizer,
     Schedule,
     Tracking,
-    read_config,
-    to_yaml,
 )
 from tinynet.errors import UserError
 from tinynet.evaluation import Scores, load_predictions
+from tinynet.flags import read_config, to_yaml
 from tinynet.packing import pack
 from tinynet.run import Launched
 from tinynet.tracking import read_metrics

@@ -1,91 +1,217 @@
-"""Whole batches of uint8 pictures in, float pictures out; every sample with its own draws.
+"""Whole batches of pictures in, pictures as the model sees them out; each sample with its draws.
 
-No randomness inside: a draw is a number in [0, 1) that comes with the batch. To add an
-augmentation, write a function of a batch and its draws, name the draws in ``draws_of``, and call
-it in ``augment``.
+No randomness inside: a draw is a number in [0, 1) that comes with the batch. Pictures are
+(n, H, W, C), uint8 or, once a step needs it, float32 in 0…1. To add an augmentation, write a
+function of a batch and its draws, give it a line in ``STEPS`` and its strength in ``Augmentation``.
 """
 
 import math
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tinynet.config import Augmentation
+from tinynet.order import Draw, Draws
+
+Channels = tuple[float, ...]
+"""One number for each channel."""
 
 
-def draws_of(settings: Augmentation) -> tuple[str, ...]:
-    """The names of the draws that ``augment`` needs with these settings."""
-    wanted = {
-        "flip": settings.flip,
-        "crop_y": settings.crop_padding,
-        "crop_x": settings.crop_padding,
-        "gamma": settings.gamma,
-        "brightness": settings.brightness,
-        "saturation": settings.saturation,
-    }
-    return tuple(name for name, strength in wanted.items() if strength)
+class Step(NamedTuple):
+    """One entry of ``augmentation.order``.
+
+    ``draws`` names the draws that the step needs with these settings, none if it is off;
+    ``apply`` takes pictures, draws (n,) by name, the settings and the mean pixel (C,) in 0…1.
+    """
+
+    draws: Callable[[Augmentation], tuple[str, ...]]
+    apply: Callable[[Tensor, Draws, Augmentation, Tensor], Tensor]
 
 
-def augment(images: Tensor, draws: dict[str, Tensor], settings: Augmentation) -> Tensor:
-    """uint8 (n, H, W, C) and draws (n,) each → float32 (n, C, H, W) in 0…1, channels_last."""
-    if settings.crop_padding:
-        images = crop(images, draws["crop_y"], draws["crop_x"], settings.crop_padding)
-    if settings.flip:
-        images = flip(images, draws["flip"] < settings.flip)
-    floats = to_float(images)
-    if settings.gamma:
-        floats = floats.pow(_per_sample(spread(draws["gamma"], settings.gamma)))
-    if settings.brightness:
-        floats = floats * _per_sample(spread(draws["brightness"], settings.brightness))
-    if settings.saturation:
-        floats = saturate(floats, spread(draws["saturation"], settings.saturation))
-    return floats.clamp_(0, 1) if settings.brightness or settings.saturation else floats
+STEPS = {
+    "crop": Step(
+        lambda s: ("flip",) * (s.flip != "none") + ("crop_y", "crop_x") * (s.crop_padding > 0),
+        lambda images, draws, s, _: crop(images, draws, s.crop_padding),
+    ),
+    "resized_crop": Step(
+        lambda s: ("area", "ratio", "resized_y", "resized_x") * (s.resized_crop > 0),
+        lambda images, draws, s, _: resized_crop(images, draws, s.resized_crop),
+    ),
+    "brightness": Step(
+        lambda s: ("brightness",) * (s.brightness > 0),
+        lambda images, draws, s, _: brighten(images, spread(draws["brightness"], s.brightness)),
+    ),
+    "contrast": Step(
+        lambda s: ("contrast",) * (s.contrast > 0),
+        lambda images, draws, s, _: contrast(images, spread(draws["contrast"], s.contrast)),
+    ),
+    "saturation": Step(
+        lambda s: ("saturation",) * (s.saturation > 0),
+        lambda images, draws, s, _: saturate(images, spread(draws["saturation"], s.saturation)),
+    ),
+    "gamma": Step(
+        lambda s: ("gamma",) * (s.gamma > 0),
+        lambda images, draws, s, _: to_float(images).pow(
+            per_sample(spread(draws["gamma"], s.gamma))
+        ),
+    ),
+    "cutout": Step(
+        lambda s: ("cutout_y", "cutout_x") * (s.cutout > 0),
+        lambda images, draws, s, mean: cutout(images, draws, s.cutout, mean),
+    ),
+    "erasing": Step(
+        lambda s: ("erase", "erase_area", "erase_ratio", "erase_y", "erase_x") * (s.erasing > 0),
+        lambda images, draws, s, mean: erase(images, draws, s.erasing, mean),
+    ),
+}
 
 
-def crop(images: Tensor, draw_y: Tensor, draw_x: Tensor, padding: int) -> Tensor:
-    """Shift each picture by up to ``padding`` pixels each way; reflected pixels fill the gap.
+def draws_of(settings: Augmentation) -> tuple[Draw, ...]:
+    """The draws that ``augment`` needs with these settings."""
+    names = (name for step in settings.order for name in STEPS[step].draws(settings))
+    return tuple(Draw(name, settings.flip == "alternating" and name == "flip") for name in names)
 
-    A crop is a gather of rows: only the columns are padded, and every output row is one
-    contiguous window of a padded input row. uint8 (n, H, W, C) → the same.
+
+def augment(images: Tensor, draws: Draws, settings: Augmentation, mean: Tensor) -> Tensor:
+    """Apply all steps that are on, in their order: uint8 (n, H, W, C) → uint8 or float32."""
+    for name in settings.order:
+        step = STEPS[name]
+        if step.draws(settings):
+            images = step.apply(images, draws, settings, mean)
+    return images
+
+
+def crop(images: Tensor, draws: Draws, padding: int) -> Tensor:
+    """Mirror half of the pictures and shift each by up to ``padding`` pixels each way.
+
+    Reflected pixels fill the gap. Each row is laid out as [its last pixels mirrored | itself |
+    itself mirrored | its first pixels]: every shifted row, mirrored or not, is then one contiguous
+    window, and the whole is a single gather of rows.
     """
     count, height, width, channels = images.shape
-    padded = torch.cat(
+    mirrored = images.flip(2)
+    laid_out = torch.cat(
         (
-            images[:, :, 1 : padding + 1].flip(2),
+            mirrored[:, :, width - 1 - padding : width - 1],
             images,
-            images[:, :, width - padding - 1 : width - 1].flip(2),
+            mirrored[:, :, 1:],
+            images[:, :, 1 : padding + 1],
         ),
         dim=2,
     )
+    length = laid_out.shape[2]
+    middle = torch.full((count,), 0.5, device=images.device)
     steps = 2 * padding + 1
-    shift_y = (draw_y * steps).long() - padding
-    start_x = (draw_x * steps).long()
-    rows = torch.arange(height, device=images.device) + shift_y[:, None]
-    rows = (height - 1) - ((height - 1) - rows.abs()).abs()
-    rows = rows + height * torch.arange(count, device=images.device)[:, None]
-    starts = rows * padded.shape[2] + start_x[:, None]
-    windows = padded.as_strided(
-        (count * height * padded.shape[2] - width + 1, width * channels), (channels, 1)
+    shift_y, shift_x = (
+        (draws.get(name, middle) * steps).long().clamp_(max=steps - 1)
+        for name in ("crop_y", "crop_x")
+    )
+    start_x = shift_x + (draws.get("flip", middle) < 0.5) * (width - 1)
+    first = torch.arange(0, count * height * length, height * length, device=images.device)
+    rows = reflected_rows(height, padding, images.device)[shift_y]
+    starts = torch.add((first + start_x)[:, None], rows, alpha=length)
+    windows = laid_out.as_strided(
+        (count * height * length - width + 1, width * channels), (channels, 1)
     )
     return windows.index_select(0, starts.flatten()).view(images.shape)
 
 
-def flip(images: Tensor, flipped: Tensor) -> Tensor:
-    """Mirror the pictures (n, H, W, C) where ``flipped`` (bool, n) is true."""
-    return torch.where(flipped[:, None, None, None], images.flip(2), images)
+@cache
+def reflected_rows(height: int, padding: int, device: torch.device) -> Tensor:
+    """Which rows a picture shows at every vertical shift: int64 (2·padding + 1, height)."""
+    rows = torch.arange(-padding, padding + 1)[:, None] + torch.arange(height)
+    return ((height - 1) - ((height - 1) - rows.abs()).abs()).to(device)
 
 
-def saturate(floats: Tensor, factor: Tensor) -> Tensor:
-    """Blend (n, C, H, W) with its grey version; factor 0 is grey, 1 unchanged. Grey stays grey.
+def resized_crop(images: Tensor, draws: Draws, least: float) -> Tensor:
+    """A box of ``least``…1 of the area, sides 3:4…4:3, anywhere, brought to the full size.
 
-    Luma weights of ITU-R BT.601, as in PIL and torchvision.
+    The method of Szegedy et al. (arXiv:1409.4842); bilinear. A box that would be longer than the
+    picture is cut to it, where torchvision draws again.
     """
-    if floats.shape[1] == 1:
+    area = least + (1 - least) * draws["area"]
+    ratio = torch.exp((2 * draws["ratio"] - 1) * math.log(4 / 3))
+    high, wide = (area / ratio).sqrt().clamp(max=1), (area * ratio).sqrt().clamp(max=1)
+    # Where the box's middle lies, in coordinates of -1…1.
+    middle_y, middle_x = (
+        (2 * draws[name] - 1) * (1 - size)
+        for name, size in (("resized_y", high), ("resized_x", wide))
+    )
+    zero = torch.zeros_like(high)
+    boxes = torch.stack((wide, zero, middle_x, zero, high, middle_y), 1).view(-1, 2, 3)
+    planes = to_float(images).permute(0, 3, 1, 2)
+    grid = F.affine_grid(boxes, list(planes.shape), align_corners=False)
+    sampled = F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+    return sampled.permute(0, 2, 3, 1).contiguous()
+
+
+def brighten(images: Tensor, factor: Tensor) -> Tensor:
+    """Multiply pixel values by a factor (n,)."""
+    return (to_float(images) * per_sample(factor)).clamp_(0, 1)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Scale the distance from the picture's mean grey by a factor (n,), as torchvision does."""
+    floats = to_float(images)
+    return torch.lerp(luma(floats).mean((1, 2, 3), True), floats, per_sample(factor)).clamp_(0, 1)
+
+
+def saturate(images: Tensor, factor: Tensor) -> Tensor:
+    """Scale the distance from the pixel's own grey by a factor (n,). Grey pictures stay grey."""
+    if images.shape[3] == 1:
+        return images
+    floats = to_float(images)
+    return torch.lerp(luma(floats), floats, per_sample(factor)).clamp_(0, 1)
+
+
+def luma(floats: Tensor) -> Tensor:
+    """Grey values (n, H, W, 1) with the weights of ITU-R BT.601, as in PIL and torchvision."""
+    if floats.shape[3] == 1:
         return floats
-    luma = torch.tensor([0.299, 0.587, 0.114], device=floats.device)
-    grey = (floats * luma[:, None, None]).sum(1, keepdim=True)
-    return torch.lerp(grey, floats, _per_sample(factor))
+    weights = torch.tensor([0.299, 0.587, 0.114], device=floats.device)
+    return (floats * weights).sum(3, keepdim=True)
+
+
+def cutout(images: Tensor, draws: Draws, side: float, mean: Tensor) -> Tensor:
+    """Fill a square with the mean: ``side`` of the picture's side, centred anywhere.
+
+    DeVries and Taylor, arXiv:1708.04552; the square may reach over the border.
+    """
+    size = torch.full_like(draws["cutout_y"], side)
+    inside = box(images.shape[1:3], draws["cutout_y"], draws["cutout_x"], size, size)
+    return fill(images, inside, mean)
+
+
+def erase(images: Tensor, draws: Draws, probability: float, mean: Tensor) -> Tensor:
+    """Fill a box of 2…33 % of the area, sides 3:10…10:3, with the mean, in some pictures.
+
+    Random erasing of Zhong et al. (arXiv:1708.04896); the box may reach over the border.
+    """
+    area = 0.02 + (1 / 3 - 0.02) * draws["erase_area"]
+    ratio = torch.exp((2 * draws["erase_ratio"] - 1) * math.log(10 / 3))
+    high, wide = (area / ratio).sqrt(), (area * ratio).sqrt()
+    inside = box(images.shape[1:3], draws["erase_y"], draws["erase_x"], high, wide)
+    return fill(images, inside & per_sample(draws["erase"] < probability), mean)
+
+
+def box(size: torch.Size, y: Tensor, x: Tensor, high: Tensor, wide: Tensor) -> Tensor:
+    """bool (n, H, W, 1): true in a box with the centre (y, x), all as parts of the sides (n,)."""
+    rows, columns = (
+        ((torch.arange(length, device=y.device) + 0.5) / length - centre[:, None]).abs()
+        < side[:, None] / 2
+        for length, centre, side in zip(size, (y, x), (high, wide), strict=True)
+    )
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def fill(images: Tensor, inside: Tensor, mean: Tensor) -> Tensor:
+    """Put the mean pixel (C,), in 0…1, where ``inside`` is true."""
+    colour = mean if images.is_floating_point() else (mean * 255).round()
+    return torch.where(inside, colour.to(images.dtype), images)
 
 
 def spread(draw: Tensor, strength: float) -> Tensor:
@@ -94,21 +220,47 @@ def spread(draw: Tensor, strength: float) -> Tensor:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 (n, H, W, C) → float32 (n, C, H, W) in 0…1, in channels_last memory, no transpose."""
-    return images.permute(0, 3, 1, 2).float().div_(255)
+    """uint8 → float32 in 0…1; floats stay as they are."""
+    return images if images.is_floating_point() else images.float().div_(255)
 
 
-def normalise(floats: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Per channel to mean 0 and standard deviation 1: (n, C, H, W), mean and std (C,)."""
-    return floats.sub_(mean[:, None, None]).div_(std[:, None, None])
+def resize(images: Tensor, size: int) -> Tensor:
+    """Bilinear, antialiased when shrinking: (n, H, W, C) → (n, size, size, C), float32."""
+    if images.shape[1:3] == (size, size):
+        return images
+    planes = to_float(images).permute(0, 3, 1, 2)
+    resized = F.interpolate(planes, (size, size), mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1).contiguous()
 
 
-def resize(floats: Tensor, size: int) -> Tensor:
-    """Bilinear, antialiased when shrinking: (n, C, H, W) → (n, C, size, size)."""
-    if floats.shape[2:] == (size, size):
-        return floats
-    return F.interpolate(floats, (size, size), mode="bilinear", antialias=True)
+def normalise(images: Tensor, mean: Channels, std: Channels, out: Tensor) -> Tensor:
+    """Per channel to mean 0 and standard deviation 1, into ``out``, float32 or bfloat16.
+
+    ``images`` (n, H, W, C) uint8 or float32; ``mean`` and ``std`` of values in 0…1.
+    """
+    width, channels = images.shape[2:]
+    unit = 1 if images.is_floating_point() else 255
+    scale, shift = affine(mean, std, unit, width, images.device)
+    rows = images.float().view(-1, width * channels)
+    if out.dtype == torch.float32:
+        torch.addcmul(shift, rows, scale, out=out.view(rows.shape))
+        return out
+    return out.copy_(torch.addcmul(shift, rows, scale).view(out.shape))
 
 
-def _per_sample(values: Tensor) -> Tensor:
+@cache
+def affine(
+    mean: Channels, std: Channels, unit: int, width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift (width · C,) of a row of pixels in 0…unit.
+
+    A row and not a pixel: three numbers would not fill the processor's vectors.
+    """
+    means, stds = torch.tensor(mean), torch.tensor(std)
+    scale, shift = 1 / (unit * stds), -means / stds
+    return scale.repeat(width).to(device), shift.repeat(width).to(device)
+
+
+def per_sample(values: Tensor) -> Tensor:
+    """(n,) → (n, 1, 1, 1), to go with pictures."""
     return values[:, None, None, None]

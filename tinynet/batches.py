@@ -1,51 +1,76 @@
-"""Split and plan to batches on the device, prepared one ahead by a thread."""
+"""Split and plan to batches on the device, prepared ahead by a thread."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from tinynet.augmentation import augment, draws_of, normalise, resize, to_float
+from tinynet.augmentation import augment, draws_of, normalise, resize
 from tinynet.config import Augmentation
-from tinynet.order import Plan
+from tinynet.mixing import Mixed, mix, mixing_draws, partners_of
+from tinynet.order import Draws, Plan
 from tinynet.shards import Split
 
-Draws = dict[str, Tensor]
+AHEAD = 1
+"""Batches in the making while one is used."""
+
+CHUNK = 64
+"""Pictures that a CPU takes through all steps at once: as many as fit into its caches."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` float (n, C, H, W) channels_last, ``targets`` and ``sample_ids`` int64 (n,)."""
+    """``images`` float32 or bfloat16 (n, C, H, W) channels_last, ``targets`` and ``sample_ids``
+    int64 (n,); ``mixed`` if the pictures are mixed with others.
+
+    On a CPU the memory of ``images`` is used again: they are good until the next batch is taken.
+    """
 
     images: Tensor
     targets: Tensor
     sample_ids: Tensor
+    mixed: Mixed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """How pictures are shown to the model: normalised with these numbers, at this size, there."""
+    """How pictures are shown to the model: normalised with these numbers, at this size, as this
+    type, there."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     image_size: int
     device: torch.device
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True)
+class Order:
+    """One batch to be made: samples in the order of their ids, their draws, their partners."""
+
+    sample_ids: Tensor
+    draws: Draws
+    partners: Tensor | None = None
 
 
 def training_batches(
-    split: Split, plan: Plan, augmentation: Augmentation, view: View, first_update: int = 0
+    split: Split, plan: Plan, settings: Augmentation, view: View, first_update: int = 0
 ) -> Iterator[Batch]:
     """The micro-batches of this rank from an update on, ``plan.accumulation`` per update."""
-    # Ascending ids are read straight from the map; within a share the order means nothing.
-    shares = (
-        (ids, {name: draw[order] for name, draw in share.draws.items()})
-        for share in plan.shares(first_update, draws_of(augmentation))
-        for ids, order in [share.sample_ids.sort()]
-    )
-    return _batches(split, shares, view, lambda im, draws: augment(im, draws, augmentation))
+    mixing = mixing_draws(settings)
+
+    def orders() -> Iterator[Order]:
+        # Ascending ids are read straight from the map; within a share the order means nothing.
+        for share in plan.shares(first_update, (*draws_of(settings), *mixing)):
+            ids, order = share.sample_ids.sort()
+            draws = {name: draw[order] for name, draw in share.draws.items()}
+            yield Order(ids, draws, partners_of(order) if mixing else None)
+
+    return _batches(split, orders(), settings, view)
 
 
 def evaluation_batches(
@@ -53,56 +78,66 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """The given samples in order, unaugmented; the last batch may be smaller."""
     stop = sample_ids.stop
-    shares: Iterator[tuple[Tensor, Draws]] = (
-        (torch.arange(first, min(first + batch_size, stop)), {})
+    orders = (
+        Order(torch.arange(first, min(first + batch_size, stop)), {})
         for first in range(sample_ids.start, stop, batch_size)
     )
-    return _batches(split, shares, view, lambda images, _: to_float(images))
+    return _batches(split, orders, Augmentation(flip="none", crop_padding=0), view)
 
 
 def _batches(
-    split: Split,
-    shares: Iterator[tuple[Tensor, Draws]],
-    view: View,
-    to_floats: Callable[[Tensor, Draws], Tensor],
+    split: Split, orders: Iterator[Order], settings: Augmentation, view: View
 ) -> Iterator[Batch]:
-    device = view.device
-    mean, std = (torch.tensor(values, device=device) for values in (view.mean, view.std))
-    stager = Stager(device)
+    mean = torch.tensor(view.mean, device=view.device)
+    stager = Stager(view)
 
-    def prepare(share: tuple[Tensor, Draws]) -> Callable[[], Batch]:
-        sample_ids, draws = share
+    def prepare(order: Order) -> Callable[[], Batch]:
+        ids, count = order.sample_ids, len(order.sample_ids)
         with stager:
-            images = stager.move(split.gather(sample_ids, stager.buffer(split, len(sample_ids))))
-            draws = {name: stager.move(draw) for name, draw in draws.items()}
-            floats = resize(to_floats(images, draws), view.image_size)
-            batch = Batch(
-                normalise(floats, mean, std),
-                stager.move(split.labels[sample_ids]),
-                stager.move(sample_ids),
-            )
+            images = stager.images(count, split.manifest.image_shape[2])
+            draws = {name: stager.move(draw) for name, draw in order.draws.items()}
+            pixels = stager.pixels(split, ids)
+            for first in range(0, count, stager.chunk or count):
+                rows = slice(first, first + (stager.chunk or count))
+                shown = {name: draw[rows] for name, draw in draws.items()}
+                augmented = resize(augment(pixels[rows], shown, settings, mean), view.image_size)
+                normalise(augmented, view.mean, view.std, images[rows])
+            targets = stager.move(split.labels[ids])
+            mixed = None
+            if order.partners is not None:
+                partners = stager.move(order.partners)
+                images, share = mix(images, draws, partners, settings)
+                mixed = Mixed(targets[partners], share)
+            batch = Batch(images.permute(0, 3, 1, 2), targets, stager.move(ids), mixed)
         return stager.handover(batch)
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        ahead = deque(thread.submit(prepare, share) for share in _take(shares, 2))
+        ahead = deque(thread.submit(prepare, order) for order in islice(orders, AHEAD))
         while ahead:
             batch = ahead.popleft().result()()
-            ahead.extend(thread.submit(prepare, share) for share in _take(shares, 1))
+            ahead.extend(thread.submit(prepare, order) for order in islice(orders, 1))
             yield batch
 
 
 class Stager:
-    """Moves batches to the device: pinned buffers and a stream of its own on CUDA, nothing on CPU.
+    """Moves batches to the device, and owns the memory they pass through.
 
-    Two buffers take turns; one is filled again only when the copy out of it has ended.
+    On CUDA: two pinned buffers take turns, one being filled again only when the copy out of it has
+    ended, and a stream of its own works beside the training. On the CPU: pictures are written to
+    where they stay, in buffers that are used again when their batch has been left behind, since
+    new memory costs as much as half of the work.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._cuda = device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if self._cuda else None
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._device = view.device
+        self._cuda = view.device.type == "cuda"
+        self._stream = torch.cuda.Stream(self._device) if self._cuda else None
         self._context = torch.cuda.stream(self._stream)
-        self._buffers: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+        self._pinned: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+        self._images: deque[Tensor] = deque(maxlen=AHEAD + 1)
+        self._scratch = torch.empty(0, dtype=torch.uint8)
+        self.chunk = None if self._cuda else CHUNK
 
     def __enter__(self) -> None:
         self._context.__enter__()
@@ -110,27 +145,44 @@ class Stager:
     def __exit__(self, *error: object) -> None:
         self._context.__exit__(*error)
 
-    def buffer(self, split: Split, count: int) -> Tensor | None:
-        """A pinned uint8 (count, H, W, C) that no copy reads any more; None on the CPU."""
-        if not self._cuda:
-            return None
-        if len(self._buffers) < 2 or len(self._buffers[0][0]) < count:
-            shape = (count, *split.manifest.image_shape)
-            pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-            self._buffers.append((pinned, torch.cuda.Event()))
+    def images(self, count: int, channels: int) -> Tensor:
+        """Room for a batch on the device: (count, size, size, C) of the view's type."""
+        size = self._view.image_size
+        shape = (count, size, size, channels)
+        if self._cuda:
+            return torch.empty(shape, dtype=self._view.dtype, device=self._device)
+        if len(self._images) <= AHEAD or len(self._images[0]) < count:
+            self._images.append(torch.empty(shape, dtype=self._view.dtype))
         else:
-            self._buffers.rotate(-1)
-            self._buffers[-1][1].synchronize()
-        return self._buffers[-1][0][:count]
+            self._images.rotate(-1)
+        return self._images[-1][:count]
+
+    def pixels(self, split: Split, sample_ids: Tensor) -> Tensor:
+        """The samples' pixels on the device, uint8 (n, H, W, C)."""
+        if split.resident is not None:
+            return split.resident.index_select(0, self.move(sample_ids))
+        shape = (len(sample_ids), *split.manifest.image_shape)
+        if not self._cuda:
+            if len(self._scratch) < len(sample_ids):
+                self._scratch = torch.empty(shape, dtype=torch.uint8)
+            return split.gather(sample_ids, self._scratch[: len(sample_ids)])
+        if len(self._pinned) < 2 or len(self._pinned[0][0]) < len(sample_ids):
+            pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+            self._pinned.append((pinned, torch.cuda.Event()))
+        else:
+            self._pinned.rotate(-1)
+            self._pinned[-1][1].synchronize()
+        pinned, copied = self._pinned[-1]
+        pixels = self.move(split.gather(sample_ids, pinned[: len(sample_ids)]))
+        copied.record(self._stream)
+        return pixels
 
     def move(self, tensor: Tensor) -> Tensor:
         """To the device, without waiting for it."""
         if not self._cuda:
             return tensor
         pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
-        moved = pinned.to(self._device, non_blocking=True)
-        self._buffers[-1][1].record(self._stream)
-        return moved
+        return pinned.to(self._device, non_blocking=True)
 
     def handover(self, batch: Batch) -> Callable[[], Batch]:
         """A function for the consumer: its stream waits for this batch, its host does not."""
@@ -142,13 +194,8 @@ class Stager:
         def receive() -> Batch:
             consumer = torch.cuda.current_stream(self._device)
             consumer.wait_event(ready)
-            for tensor in (batch.images, batch.targets, batch.sample_ids):
+            for tensor in (batch.images, batch.targets, batch.sample_ids, *(batch.mixed or ())):
                 tensor.record_stream(consumer)
             return batch
 
         return receive
-
-
-def _take(shares: Iterator[tuple[Tensor, Draws]], count: int) -> Iterator[tuple[Tensor, Draws]]:
-    for _, share in zip(range(count), shares, strict=False):
-        yield share

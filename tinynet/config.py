@@ -1,17 +1,10 @@
-"""Every setting of a run: defaults here, then a YAML file, then flags; the later one wins.
+"""Every setting of a run, with its default; the docstring of a field is its help."""
 
-The docstring of a field is its help."""
-
-import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from functools import reduce
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
-import tyro
-import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from tinynet.errors import UserError
 
@@ -35,21 +28,50 @@ class Model:
     """Dropout probability; the model's own if not given."""
 
 
+Step = Literal[
+    "crop",
+    "resized_crop",
+    "brightness",
+    "contrast",
+    "saturation",
+    "gamma",
+    "cutout",
+    "erasing",
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """What is done to training pictures; 0 turns a step off."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
-    flip: float = 0.5
-    """Probability of a horizontal mirror image."""
+    order: tuple[Step, ...] = (
+        *("crop", "resized_crop", "brightness", "contrast", "saturation", "gamma"),
+        *("cutout", "erasing"),
+    )
+    """The order of the steps; mixup and cutmix come after all of them."""
+    flip: Literal["none", "random", "alternating"] = "random"
+    """Mirror half of the pictures, in the crop; alternating: the other half in the next epoch."""
     crop_padding: int = 4
     """Shift by up to this many pixels each way, reflected at the border."""
-    gamma: float = 0.0
-    """Raise pixel values to a power between 1/(1+gamma) and 1+gamma."""
+    resized_crop: float = 0.0
+    """Cut out a box of this share of the area or more, and enlarge it to the full size."""
     brightness: float = 0.0
     """Multiply pixel values by 1/(1+brightness) to 1+brightness."""
+    contrast: float = 0.0
+    """Scale the distance from the picture's mean grey by 1/(1+contrast) to 1+contrast."""
     saturation: float = 0.0
     """Scale the distance from grey by 1/(1+saturation) to 1+saturation."""
+    gamma: float = 0.0
+    """Raise pixel values to a power between 1/(1+gamma) and 1+gamma."""
+    cutout: float = 0.0
+    """Fill a square of this share of the picture's side with the mean."""
+    erasing: float = 0.0
+    """Probability of filling a box of random size and shape with the mean."""
+    mixup: float = 0.0
+    """Blend with another picture of the batch; alpha of the beta distribution of the shares."""
+    cutmix: float = 0.0
+    """Paste in a box of another picture of the batch; alpha of the beta distribution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +138,8 @@ class Compute:
     """Compile the model with torch.compile."""
     image_size: int | None = None
     """Resize pictures to this on the device; the packed size if not given."""
+    residency: Literal["auto", "host", "device"] = "auto"
+    """Where the pixels wait: mapped on the host, or on the device; auto: on a GPU with room."""
     channels_last: bool = True
     """Memory layout of pictures and convolutions."""
     threads: int | None = None
@@ -181,54 +205,12 @@ class Config:
     tracking: Tracking = field(default_factory=Tracking)
 
 
-def load_config(arguments: Sequence[str], say_errors: bool = True) -> Config:
-    """Read ``--config FILE`` if given, then the flags over it.
-
-    Raises ``UserError`` for a bad file or value. A bad flag ends the program with status 2, as
-    tyro does; ``say_errors`` false keeps it from being said by every rank.
-    """
-    file, flags = _config_file(arguments)
-    config = tyro.cli(
-        Config,
-        args=flags,
-        default=read_config(file) if file else Config(),
-        prog="train.py",
-        description="Train an image classifier. `--config FILE` reads a YAML file first.",
-        console_outputs=say_errors,
-        use_underscores=True,
-    )
-    if config.run_name is None:
-        name = file.stem if file else config.model.name
-        config = replace(config, run_name=name if config.epochs else f"{name}-eval")
-    check(config)
-    return config
-
-
-def read_config(path: Path) -> Config:
-    """Read a YAML file of settings that differ from the defaults; ``UserError`` names the key."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"--config {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    try:
-        return TypeAdapter(Config).validate_python(values or {})
-    except ValidationError as error:
-        problems = "; ".join(_explain(dict(problem)) for problem in error.errors())
-        raise UserError(f"{path}: {problems}") from None
-
-
-def to_yaml(config: Config) -> str:
-    """The whole configuration as a file that ``--config`` reads back."""
-    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-
-
 AT_LEAST = {
     0: (
         *("epochs", "seed", "loss.l2", "optimizer.clip_norm", "schedule.warmup_epochs"),
         *("augmentation.crop_padding", "augmentation.gamma", "augmentation.brightness"),
-        *("augmentation.saturation", "tracking.save_every"),
+        *("augmentation.contrast", "augmentation.saturation", "augmentation.mixup"),
+        *("augmentation.cutmix", "tracking.save_every"),
     ),
     1: (
         *("global_batch_size", "processes", "compute.accumulation", "compute.threads"),
@@ -244,10 +226,16 @@ def check(config: Config) -> None:
             value = reduce(getattr, name.split("."), config)
             if value is not None and value < least:  # type: ignore[operator]
                 raise UserError(f"--{name} must be {least} or more, not {value}")
+    shown = config.augmentation
     rules = {
         "--optimizer.lr must be more than 0": config.optimizer.lr > 0,
         "--schedule.step_epochs must be more than 0": config.schedule.step_epochs > 0,
-        "--augmentation.flip must be between 0 and 1": 0 <= config.augmentation.flip <= 1,
+        "--augmentation.resized_crop must be in [0, 1]": 0 <= shown.resized_crop <= 1,
+        "--augmentation.cutout must be in [0, 1]": 0 <= shown.cutout <= 1,
+        "--augmentation.erasing must be in [0, 1]": 0 <= shown.erasing <= 1,
+        f"--augmentation.order must name each step once: {' '.join(get_args(Step))}": (
+            sorted(shown.order) == sorted(get_args(Step))
+        ),
         "--loss.label_smoothing must be in [0, 1)": 0 <= config.loss.label_smoothing < 1,
         "--model.dropout must be in [0, 1)": 0 <= (config.model.dropout or 0) < 1,
         "--compute.mixed_precision fp16 needs a GPU: use bf16 with --cpu": (
@@ -256,45 +244,3 @@ def check(config: Config) -> None:
     }
     for broken in (message for message, holds in rules.items() if not holds):
         raise UserError(broken)
-
-
-def _config_file(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Take ``--config FILE`` or ``--config=FILE`` out of the flags."""
-    flags, files, rest = [], [], iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        if name != "--config":
-            flags.append(argument)
-        elif equals:
-            files.append(value)
-        else:
-            files.append(next(rest, ""))
-    if len(files) > 1 or "" in files:
-        raise UserError("give --config one file, once")
-    return (Path(files[0]) if files else None), flags
-
-
-def _explain(problem: dict[str, Any]) -> str:
-    """One sentence for a problem that pydantic found."""
-    *where, key = [str(part) for part in problem["loc"]] or ["file"]
-    name = ".".join([*where, key])
-    if problem["type"] != "unexpected_keyword_argument":
-        return f"{name} = {problem['input']!r} is wrong: {problem['msg']}"
-    known = _keys(Config)
-    near = difflib.get_close_matches(name, known, 1, 0.5) or difflib.get_close_matches(
-        key, [path.rsplit(".", 1)[-1] for path in known], 1, 0.5
-    )
-    full = [path for path in known if near and (path == near[0] or path.endswith(f".{near[0]}"))]
-    hint = f", did you mean {full[0]}?" if full else f": known keys are {', '.join(known)}"
-    return f"unknown key {name}{hint}"
-
-
-def _keys(section: Callable[..., Any]) -> list[str]:
-    """All keys with their section: ``epochs``, ``optimizer.lr``, …"""
-    keys = []
-    for item in fields(section):  # type: ignore[arg-type]
-        inner = item.type
-        if is_dataclass(inner):
-            keys += [f"{item.name}.{key}" for key in _keys(inner)]  # type: ignore[arg-type]
-        keys.append(item.name)
-    return keys

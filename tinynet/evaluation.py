@@ -85,7 +85,7 @@ def score(predictions: Predictions, loss: Callable[[Tensor, Tensor], Tensor]) ->
     return Scores(
         top1=top1.item(),
         top5=top5.item(),
-        loss=loss(predictions.logits, predictions.labels).item(),
+        loss=loss(predictions.logits, predictions.labels).mean().item(),
         samples=len(predictions.labels),
     )
 

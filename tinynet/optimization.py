@@ -14,17 +14,17 @@ from tinynet.errors import UserError
 
 
 def loss_function(settings: Loss) -> Callable[[Tensor, Tensor], Tensor]:
-    """Logits (n, classes) and targets int64 (n,) → the mean loss over the samples, float32.
+    """Logits (n, classes) and targets int64 (n,) → the loss of each sample, float32 (n,).
 
     The hinge loss is that of Crammer and Singer (JMLR 2001) as torch has it:
     sum over wrong classes of max(0, margin - (right logit - wrong logit))^p / classes.
     """
     if settings.name == "hinge":
         return lambda logits, targets: F.multi_margin_loss(
-            logits.float(), targets, p=settings.p, margin=settings.margin
+            logits.float(), targets, p=settings.p, margin=settings.margin, reduction="none"
         )
     return lambda logits, targets: F.cross_entropy(
-        logits.float(), targets, label_smoothing=settings.label_smoothing
+        logits.float(), targets, label_smoothing=settings.label_smoothing, reduction="none"
     )
 
 

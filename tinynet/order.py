@@ -31,11 +31,32 @@ def permutation(seed: int, epoch: int, samples: int) -> Tensor:
     return torch.randperm(samples, generator=generator(seed, "order", epoch))
 
 
+@lru_cache(maxsize=4)
+def alternating(seed: int, name: str, epoch: int, samples: int) -> Tensor:
+    """Draws float32 (samples,) by sample id: random in the first epoch, then half way round.
+
+    A sample mirrored in one epoch is not in the next, as in airbench (arXiv:2404.00498).
+    """
+    first = torch.rand(samples, generator=generator(seed, name, "alternating"))
+    return (first + 0.5 * (epoch % 2)) % 1
+
+
+class Draw(NamedTuple):
+    """One random number in [0, 1) per sample; each name has its own stream of them."""
+
+    name: str
+    alternating: bool = False
+
+
+Draws = dict[str, Tensor]
+"""float32 (n,) by name."""
+
+
 class Share(NamedTuple):
-    """One rank's part of a global batch: ``sample_ids`` (n,) and draws by name, each (n,)."""
+    """One rank's part of a global batch: ``sample_ids`` int64 (n,) and the draws, each (n,)."""
 
     sample_ids: Tensor
-    draws: dict[str, Tensor]
+    draws: Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,31 +106,31 @@ class Plan:
         """Samples of one forward and backward pass on one rank."""
         return self.global_batch_size // (self.world_size * self.accumulation)
 
-    def share(self, update: int, micro_batch: int, draw: Sequence[str] = ()) -> Share:
-        """What this rank is shown in one micro-batch; ``draw`` names the uniform draws to make.
+    def share(self, update: int, micro_batch: int, wanted: Sequence[Draw] = ()) -> Share:
+        """What this rank is shown in one micro-batch, with the ``wanted`` draws.
 
-        Draws are float32 in [0, 1). Each name has its own stream: a new augmentation does not
-        change the draws of the others.
+        A new augmentation does not change the draws of the others.
         """
         epoch, batch = divmod(update, self.updates_per_epoch)
         first = (micro_batch * self.world_size + self.rank) * self.share_size
-        positions = slice(first, first + self.share_size)
         start = batch * self.global_batch_size
         order = permutation(self.seed, epoch, self.samples)
-        global_batch = order[start : start + self.global_batch_size]
-        draws = {
-            name: torch.rand(
-                self.global_batch_size, generator=generator(self.seed, name, epoch, batch)
-            )[positions]
-            for name in draw
-        }
-        return Share(global_batch[positions], draws)
+        sample_ids = order[start + first : start + first + self.share_size]
+        draws = {}
+        for name, alternates in wanted:
+            if alternates:
+                draws[name] = alternating(self.seed, name, epoch, self.samples)[sample_ids]
+            else:
+                stream = generator(self.seed, name, epoch, batch)
+                whole = torch.rand(self.global_batch_size, generator=stream)
+                draws[name] = whole[first : first + self.share_size]
+        return Share(sample_ids, draws)
 
-    def shares(self, first_update: int, draw: Sequence[str] = ()) -> Iterator[Share]:
+    def shares(self, first_update: int, wanted: Sequence[Draw] = ()) -> Iterator[Share]:
         """All shares of this rank from an update on: ``accumulation`` of them per update."""
         for update in range(first_update, self.updates):
             for micro_batch in range(self.accumulation):
-                yield self.share(update, micro_batch, draw)
+                yield self.share(update, micro_batch, wanted)
 
 
 def evaluation_range(samples: int, world_size: int, rank: int) -> range:

@@ -1,5 +1,7 @@
 """A run made ready: the world it got, its folder, its data, its model. Training comes after."""
 
+import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +17,7 @@ from tinynet import checkpoints
 from tinynet.batches import View
 from tinynet.config import Config
 from tinynet.errors import UserError
+from tinynet.mixing import mixing_draws
 from tinynet.models import create_model
 from tinynet.optimization import create_optimizer, loss_function
 from tinynet.order import Plan, generator
@@ -63,6 +66,16 @@ def prepare(config: Config, accelerator: Accelerator) -> Run:
         rank=accelerator.process_index,
         accumulation=config.compute.accumulation,
     )
+    if config.augmentation.crop_padding >= train.manifest.image_shape[0]:
+        raise UserError(
+            f"--augmentation.crop_padding {config.augmentation.crop_padding} is not less than the "
+            f"pictures' {train.manifest.image_shape[0]} pixels: make it smaller"
+        )
+    if mixing_draws(config.augmentation) and plan.share_size % 2:
+        raise UserError(
+            f"--augmentation.mixup and cutmix pair samples, and a rank gets {plan.share_size} at "
+            "a time: choose a --global_batch_size that gives an even number"
+        )
     identity = identity_of(config, train, val)
     folder, checkpoint = find_place(config, identity)
     height, _, channels = train.manifest.image_shape
@@ -79,6 +92,9 @@ def prepare(config: Config, accelerator: Accelerator) -> Run:
         )
     if config.compute.channels_last:
         bare = bare.to(memory_format=torch.channels_last)
+    for split in (train, val):
+        if is_resident(split, config.compute.residency, accelerator.device):
+            split.reside(accelerator.device)
     model, optimizer = accelerator.prepare(bare, create_optimizer(bare, config.optimizer))
     return Run(
         config=config,
@@ -88,7 +104,7 @@ def prepare(config: Config, accelerator: Accelerator) -> Run:
         train=train,
         val=val,
         plan=plan,
-        view=_view(config, bare, train, image_size, accelerator.device),
+        view=_view(config, bare, train, image_size, accelerator),
         model=model,
         bare=bare,
         not_loaded=not_loaded,
@@ -138,7 +154,7 @@ def start_accelerator(config: Config, launched: Launched) -> Accelerator:
 
 def identity_of(config: Config, train: Split, val: Split) -> dict[str, Any]:
     """The settings and data that decide the weights; what is not here may change on resuming."""
-    settings = asdict(config)
+    settings = json.loads(json.dumps(asdict(config)))
     for name in ("shards", "output", "run_name", "cpu", "processes", "resume", "wandb"):
         del settings[name]
     for name in ("evaluation", "tracking"):
@@ -182,13 +198,32 @@ def find_place(config: Config, identity: dict[str, Any]) -> tuple[Path, Path | N
     return folder, checkpoint
 
 
+def is_resident(split: Split, residency: str, device: torch.device) -> bool:
+    """Whether the split's pixels shall live on the device: auto takes half of a GPU's free memory.
+
+    Raises ``UserError`` if they do not fit although asked for.
+    """
+    if residency == "host" or (residency == "auto" and device.type != "cuda"):
+        return False
+    if device.type != "cuda":
+        return True
+    needed = len(split) * math.prod(split.manifest.image_shape)
+    free, _ = torch.cuda.mem_get_info(device)
+    if residency == "device" and needed > free:
+        raise UserError(
+            f"--compute.residency device: {split.folder} takes {needed / 1e9:.1f} GB, the GPU has "
+            f"{free / 1e9:.1f} GB free: use host"
+        )
+    return residency == "device" or needed < free / 2
+
+
 def dropout_seed(seed: int, update: int, rank: int) -> int:
     """Seeds what is random inside the model: repeatable, but not the same for all rank counts."""
     return generator(seed, "dropout", update, rank).initial_seed()
 
 
 def _view(
-    config: Config, model: nn.Module, train: Split, image_size: int, device: torch.device
+    config: Config, model: nn.Module, train: Split, image_size: int, accelerator: Accelerator
 ) -> View:
     """Pretrained weights want the mean and std that they were trained with."""
     mean, std = train.manifest.mean, train.manifest.std
@@ -196,7 +231,13 @@ def _view(
     if (config.model.pretrained or config.model.weights) and pretrained.get("mean"):
         mean, std = tuple(pretrained["mean"]), tuple(pretrained["std"])
     channels = train.manifest.image_shape[2]
-    return View(mean=mean[:channels], std=std[:channels], image_size=image_size, device=device)
+    return View(
+        mean=mean[:channels],
+        std=std[:channels],
+        image_size=image_size,
+        device=accelerator.device,
+        dtype=torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32,
+    )
 
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "") -> list[str]:

@@ -11,7 +11,7 @@ import mmap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -121,6 +121,15 @@ class Split:
                 _as_array(file, shard.samples, self.manifest.image_shape)
                 for file, shard in zip(self._files, self.manifest.shards, strict=True)
             ]
+        self.resident: Tensor | None = None
+
+    def reside(self, device: torch.device) -> None:
+        """Bring all pixels to ``device``, as ``resident``, uint8 (samples, H, W, C)."""
+        shape = (len(self), *self.manifest.image_shape)
+        resident = torch.empty(shape, dtype=torch.uint8, device=device)
+        for ids in torch.arange(len(self)).split(4096):
+            resident[ids[0] : ids[-1] + 1] = self.gather(ids).to(device)
+        self.resident = resident
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -133,15 +142,20 @@ class Split:
         """
         if out is None:
             out = torch.empty((len(sample_ids), *self.manifest.image_shape), dtype=torch.uint8)
-        if len(sample_ids) > 1 and not bool((sample_ids[1:] >= sample_ids[:-1]).all()):
+        if not bool((sample_ids[1:] >= sample_ids[:-1]).all()):
             ascending, order = sample_ids.sort()
             return out.index_copy_(0, order, self.gather(ascending))
-        bounds = torch.searchsorted(sample_ids, self._starts).tolist()
-        starts = self._starts.tolist()
-        for shard, (first, last) in enumerate(pairwise(bounds)):
-            if first < last:
-                local = sample_ids[first:last] - starts[shard]
-                self._read(shard, local, out[first:last])
+        if len(sample_ids) and not 0 <= sample_ids[0] <= sample_ids[-1] < len(self):
+            raise IndexError(f"sample ids must be in 0 … {len(self) - 1}")
+        counts = torch.searchsorted(sample_ids, self._starts).diff()
+        local = sample_ids - self._starts[:-1].repeat_interleave(
+            counts, output_size=len(sample_ids)
+        )
+        sizes = counts.tolist()
+        parts = zip(local.split(sizes), out.split(sizes), strict=True)
+        for shard, (ids, rows) in enumerate(parts):
+            if len(ids):
+                self._read(shard, ids, rows)
         return out
 
     def key(self, sample_id: int) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tinynet import checkpoints
 from tinynet.batches import Batch, evaluation_batches, training_batches
 from tinynet.checkpoints import State
-from tinynet.config import Config, to_yaml
+from tinynet.config import Config
 from tinynet.evaluation import (
     Predictions,
     Scores,
@@ -25,6 +25,7 @@ from tinynet.evaluation import (
     score,
 )
 from tinynet.files import write_whole
+from tinynet.flags import to_yaml
 from tinynet.optimization import l2_penalty, learning_rate, set_learning_rate
 from tinynet.order import evaluation_range
 from tinynet.progress import (
@@ -115,7 +116,11 @@ def step(run: Run, batches: Iterator[Batch]) -> Tensor:
         with nullcontext() if last else run.accelerator.no_sync(run.model):
             with run.accelerator.autocast():
                 logits = run.model(batch.images)
-            loss = run.loss(logits, batch.targets)
+            losses = run.loss(logits, batch.targets)
+            if batch.mixed is not None:
+                others = run.loss(logits, batch.mixed.targets)
+                losses = torch.lerp(others, losses, batch.mixed.share)
+            loss = losses.mean()
             if run.config.loss.l2:
                 loss = loss + run.config.loss.l2 * l2_penalty(run.bare)
             run.accelerator.backward(loss / accumulation)
