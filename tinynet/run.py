@@ -57,6 +57,13 @@ class Run:
 def prepare(config: Config, accelerator: Accelerator) -> Run:
     """Open the data, find the run's place, create model and optimizer. Raises ``UserError``."""
     train, val = Split(Path(config.shards) / "train"), Split(Path(config.shards) / "val")
+    if (train.manifest.class_ids, train.manifest.image_shape) != (
+        val.manifest.class_ids,
+        val.manifest.image_shape,
+    ):
+        raise UserError(
+            f"{train.folder} and {val.folder} differ in classes or picture size: pack them together"
+        )
     plan = Plan(
         seed=config.seed,
         samples=len(train),

@@ -7,25 +7,29 @@ decoding. ``jpg`` members are found through the offsets in the manifest.
 """
 
 import json
+import math
 import mmap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import simplejpeg
 import torch
 from torch import Tensor
 
 from tinynet.errors import UserError
-from tinynet.layout import PIXELS_AT, TAR_BLOCK, sample_stride
+from tinynet.layout import NPY_HEADER, PIXELS_AT, TAR_BLOCK, sample_stride
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
 Encoding = Literal["npy", "jpg"]
+
+PROBES = 8
+"""Samples of a shard whose headers are looked at when it is opened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,17 +98,23 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
         lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
-        return Manifest(**{**fields, **lists}, shards=shards)
+        manifest = Manifest(**{**fields, **lists}, shards=shards)
     except (TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}): pack the data set again") from None
+    if manifest.encoding not in get_args(Encoding):
+        raise UserError(
+            f"{path} says encoding {manifest.encoding}, this tinynet reads "
+            f"{' and '.join(get_args(Encoding))}: pack the data set again"
+        )
+    return manifest
 
 
 class Split:
     """A packed split as an array: ``len``, ``labels`` and ``gather``.
 
-    Opening checks the manifest and every shard's size, so that no mapped read can fall off the
-    end of a file; contents are checked by ``launch/pack.py --verify``.
-    Raises ``UserError`` naming the shard that is missing or has another size.
+    Opening checks the manifest, every shard's size, so that no mapped read can fall off the end
+    of a file, and some headers of each; all contents are checked by ``launch/pack.py --verify``.
+    Raises ``UserError`` naming the shard that is missing or not as its manifest says.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -114,6 +124,8 @@ class Split:
             [label for shard in self.manifest.shards for label in shard.labels], dtype=torch.int64
         )
         self._files = [_mapped(folder / shard.name, shard) for shard in self.manifest.shards]
+        for file, shard in zip(self._files, self.manifest.shards, strict=True):
+            _check(file, shard, self.manifest, folder / shard.name)
         counts = [shard.samples for shard in self.manifest.shards]
         self._starts = torch.tensor([0, *accumulate(counts)])
         if self.manifest.encoding == "npy":
@@ -206,6 +218,40 @@ def _mapped(path: Path, shard: Shard) -> Tensor:
         # torch.frombuffer warns of read-only buffers; a private map is writable and never written.
         buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     return torch.frombuffer(buffer, dtype=torch.uint8)
+
+
+def _check(file: Tensor, shard: Shard, manifest: Manifest, path: Path) -> None:
+    """Compare what a shard's size and some of its tar headers say with the manifest."""
+    pixels = math.prod(manifest.image_shape)
+    if manifest.encoding == "npy":
+        stride = sample_stride(manifest.image_shape)
+        whole = shard.bytes == shard.samples * stride + 2 * TAR_BLOCK
+        headers = [sample * stride + 2 * TAR_BLOCK for sample in range(shard.samples)]
+        sizes = [NPY_HEADER + pixels] * shard.samples
+    else:
+        ends = map(sum, zip(shard.offsets, shard.sizes, strict=False))
+        whole = len(shard.offsets) == len(shard.sizes) == shard.samples
+        whole = whole and all(TAR_BLOCK < end <= shard.bytes for end in ends)
+        headers = [offset - TAR_BLOCK for offset in shard.offsets]
+        sizes = shard.sizes
+    if not whole or len(shard.labels) != shard.samples:
+        raise UserError(
+            f"shard {path} cannot hold what its manifest says, {shard.samples} {manifest.encoding} "
+            f"samples of {manifest.image_shape} in {shard.bytes:,} bytes: pack the data set again"
+        )
+    for sample in {shard.samples * part // PROBES for part in range(PROBES)} if headers else ():
+        header = bytes(file[headers[sample] : headers[sample] + TAR_BLOCK].numpy())
+        name = header[:100].rstrip(b"\0").decode(errors="replace")
+        right_size = header[124:135] == b"%011o" % sizes[sample]
+        if (
+            header[257:262] != b"ustar"
+            or not right_size
+            or not name.endswith(f".{manifest.encoding}")
+        ):
+            raise UserError(
+                f"shard {path} has no {manifest.encoding} picture where its manifest says that "
+                f"sample {sample} is (found {name!r}): pack the data set again"
+            )
 
 
 def _as_array(file: Tensor, samples: int, image_shape: tuple[int, int, int]) -> Tensor:
