@@ -40,7 +40,7 @@ def test_gather_fills_the_buffer_that_it_is_given(shards: Path) -> None:
     split = Split(shards / "train")
     out = torch.zeros((3, 16, 16, 3), dtype=torch.uint8)
     ids = torch.tensor([10, 60, 110])
-    assert split.gather(ids, out) is out
+    assert split.read(ids, out) is out
     assert out.equal(split.gather(ids.flip(0)).flip(0))
 
 
@@ -198,7 +198,7 @@ def test_a_batch_of_a_million_pictures_costs_what_one_of_ten_thousand_does(
         times = []
         for _ in range(50):  # the same batch, so that both are in the page cache
             start = time.perf_counter()
-            split.gather(plan.share(3, 0).sample_ids.sort().values, out)
+            split.read(plan.share(3, 0).sample_ids.sort().values, out)
             times.append(time.perf_counter() - start)
         fastest[samples] = min(times)
     assert fastest[1_000_000] < 3 * fastest[10_000]

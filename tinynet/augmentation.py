@@ -78,11 +78,15 @@ def draws_of(settings: Augmentation) -> tuple[Draw, ...]:
 
 def augment(images: Tensor, draws: Draws, settings: Augmentation, mean: Tensor) -> Tensor:
     """Apply all steps that are on, in their order: uint8 (n, H, W, C) → uint8 or float32."""
-    for name in settings.order:
-        step = STEPS[name]
-        if step.draws(settings):
-            images = step.apply(images, draws, settings, mean)
+    for step in active(settings):
+        images = step.apply(images, draws, settings, mean)
     return images
+
+
+@cache
+def active(settings: Augmentation) -> tuple[Step, ...]:
+    """The steps that do something."""
+    return tuple(STEPS[name] for name in settings.order if STEPS[name].draws(settings))
 
 
 def crop(images: Tensor, draws: Draws, padding: int) -> Tensor:
@@ -103,17 +107,19 @@ def crop(images: Tensor, draws: Draws, padding: int) -> Tensor:
         ),
         dim=2,
     )
-    length = laid_out.shape[2]
-    middle = torch.full((count,), 0.5, device=images.device)
-    steps = 2 * padding + 1
-    shift_y, shift_x = (
-        (draws.get(name, middle) * steps).long().clamp_(max=steps - 1)
-        for name in ("crop_y", "crop_x")
-    )
-    start_x = shift_x + (draws.get("flip", middle) < 0.5) * (width - 1)
-    first = torch.arange(0, count * height * length, height * length, device=images.device)
-    rows = reflected_rows(height, padding, images.device)[shift_y]
-    starts = torch.add((first + start_x)[:, None], rows, alpha=length)
+    length, device = laid_out.shape[2], images.device
+    starts = torch.arange(0, count * height * length, height * length, device=device)
+    if "flip" in draws:
+        starts = torch.add(starts, draws["flip"] < 0.5, alpha=width - 1)
+    shift_y = torch.zeros_like(starts)
+    if padding:
+        most = 2 * padding
+        shift_y, shift_x = (
+            draws[name].mul(most + 1).long().clamp_(max=most) for name in ("crop_y", "crop_x")
+        )
+        starts = starts + shift_x
+    rows = reflected_rows(height, padding, device).index_select(0, shift_y)
+    starts = torch.add(starts[:, None], rows, alpha=length)
     windows = laid_out.as_strided(
         (count * height * length - width + 1, width * channels), (channels, 1)
     )

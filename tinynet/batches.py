@@ -165,7 +165,7 @@ class Stager:
         if not self._cuda:
             if len(self._scratch) < len(sample_ids):
                 self._scratch = torch.empty(shape, dtype=torch.uint8)
-            return split.gather(sample_ids, self._scratch[: len(sample_ids)])
+            return split.read(sample_ids, self._scratch[: len(sample_ids)])
         if len(self._pinned) < 2 or len(self._pinned[0][0]) < len(sample_ids):
             pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
             self._pinned.append((pinned, torch.cuda.Event()))
@@ -173,7 +173,7 @@ class Stager:
             self._pinned.rotate(-1)
             self._pinned[-1][1].synchronize()
         pinned, copied = self._pinned[-1]
-        pixels = self.move(split.gather(sample_ids, pinned[: len(sample_ids)]))
+        pixels = self.move(split.read(sample_ids, pinned[: len(sample_ids)]))
         copied.record(self._stream)
         return pixels
 

@@ -12,7 +12,7 @@ import mmap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -146,28 +146,24 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def gather(self, sample_ids: Tensor, out: Tensor | None = None) -> Tensor:
-        """Pixels of the samples, uint8 (n, H, W, C), in the order of ``sample_ids`` (int64).
+    def gather(self, sample_ids: Tensor) -> Tensor:
+        """Pixels of the samples, uint8 (n, H, W, C), in the order of ``sample_ids`` (int64)."""
+        ascending, order = sample_ids.sort()
+        out = torch.empty((len(sample_ids), *self.manifest.image_shape), dtype=torch.uint8)
+        return torch.empty_like(out).index_copy_(0, order, self.read(ascending, out))
 
-        Ascending ids are copied straight from the map into ``out`` (made if not given); ids in
-        another order cost one more copy.
+    def read(self, ascending: Tensor, out: Tensor) -> Tensor:
+        """Copy pixels straight from the maps into ``out``, uint8 (n, H, W, C); int64 (n,) ids.
+
+        Raises ``IndexError`` for ids that the split does not have.
         """
-        if out is None:
-            out = torch.empty((len(sample_ids), *self.manifest.image_shape), dtype=torch.uint8)
-        if not bool((sample_ids[1:] >= sample_ids[:-1]).all()):
-            ascending, order = sample_ids.sort()
-            return out.index_copy_(0, order, self.gather(ascending))
-        if len(sample_ids) and not 0 <= sample_ids[0] <= sample_ids[-1] < len(self):
+        starts, bounds = self._starts.tolist(), torch.searchsorted(ascending, self._starts).tolist()
+        if bounds[0] or bounds[-1] < len(ascending):
             raise IndexError(f"sample ids must be in 0 … {len(self) - 1}")
-        counts = torch.searchsorted(sample_ids, self._starts).diff()
-        local = sample_ids - self._starts[:-1].repeat_interleave(
-            counts, output_size=len(sample_ids)
-        )
-        sizes = counts.tolist()
-        parts = zip(local.split(sizes), out.split(sizes), strict=True)
-        for shard, (ids, rows) in enumerate(parts):
-            if len(ids):
-                self._read(shard, ids, rows)
+        for shard, (first, last) in enumerate(pairwise(bounds)):
+            if first < last:
+                local = ascending[first:last] - starts[shard]
+                self._read(shard, local, out[first:last])
         return out
 
     def key(self, sample_id: int) -> str:
@@ -187,16 +183,26 @@ class Split:
             return
         file, described = self._files[shard], self.manifest.shards[shard]
         data = file.numpy()
-        pixels = out.numpy()
+        pixels, samples = out.numpy(), local.tolist()
         colours = "GRAY" if self.manifest.image_shape[2] == 1 else "RGB"
 
-        def decode_into(row: int, sample: int) -> None:
-            at = described.offsets[sample]
-            jpeg = data[at : at + described.sizes[sample]]
-            simplejpeg.decode_jpeg(jpeg, colours, buffer=pixels[row])
+        def decode(rows: range) -> None:
+            for row, sample in zip(rows, samples[rows.start : rows.stop], strict=True):
+                at = described.offsets[sample]
+                jpeg = data[at : at + described.sizes[sample]]
+                simplejpeg.decode_jpeg(jpeg, colours, buffer=pixels[row])
 
-        # list() waits for all and lets the first error through.
-        list(self._decoders.map(decode_into, range(len(local)), local.tolist()))
+        # One block of rows for each thread; list() waits for all and lets the first error through.
+        threads = torch.get_num_threads()
+        block = -(-len(samples) // threads)
+        blocks = [
+            range(first, min(first + block, len(samples)))
+            for first in range(0, len(samples), block)
+        ]
+        if threads == 1:
+            decode(range(len(samples)))
+        else:
+            list(self._decoders.map(decode, blocks))
 
     @cached_property
     def _decoders(self) -> ThreadPoolExecutor:
