@@ -97,11 +97,13 @@ def _batches(
             images = stager.images(count, split.manifest.image_shape[2])
             draws = {name: stager.move(draw) for name, draw in order.draws.items()}
             pixels = stager.pixels(split, ids)
-            for first in range(0, count, stager.chunk or count):
-                rows = slice(first, first + (stager.chunk or count))
+
+            def fill(rows: slice) -> None:
                 shown = {name: draw[rows] for name, draw in draws.items()}
                 augmented = resize(augment(pixels[rows], shown, settings, mean), view.image_size)
                 normalise(augmented, view.mean, view.std, images[rows])
+
+            stager.by_chunk(fill, count)
             targets = stager.move(split.labels[ids])
             mixed = None
             if order.partners is not None:
@@ -111,7 +113,7 @@ def _batches(
             batch = Batch(images.permute(0, 3, 1, 2), targets, stager.move(ids), mixed)
         return stager.handover(batch)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+    with stager.threads, ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         ahead = deque(thread.submit(prepare, order) for order in islice(orders, AHEAD))
         while ahead:
             batch = ahead.popleft().result()()
@@ -137,13 +139,26 @@ class Stager:
         self._pinned: deque[tuple[Tensor, torch.cuda.Event]] = deque()
         self._images: deque[Tensor] = deque(maxlen=AHEAD + 1)
         self._scratch = torch.empty(0, dtype=torch.uint8)
-        self.chunk = None if self._cuda else CHUNK
+        # Each with one thread for torch's own loops: a chunk is too small to be shared out, two
+        # threads took four times as long as one.
+        self.threads = ThreadPoolExecutor(
+            torch.get_num_threads(), "batches", initializer=torch.set_num_threads, initargs=(1,)
+        )
 
     def __enter__(self) -> None:
         self._context.__enter__()
 
     def __exit__(self, *error: object) -> None:
         self._context.__exit__(*error)
+
+    def by_chunk(self, fill: Callable[[slice], None], count: int) -> None:
+        """Let ``fill`` work on all rows of a batch: at once on CUDA, by chunks on the CPU."""
+        if self._cuda:
+            fill(slice(0, count))
+            return
+        chunks = [slice(first, first + CHUNK) for first in range(0, count, CHUNK)]
+        # list() waits for all and lets the first error through.
+        list(self.threads.map(fill, chunks))
 
     def images(self, count: int, channels: int) -> Tensor:
         """Room for a batch on the device: (count, size, size, C) of the view's type."""

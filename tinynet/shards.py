@@ -134,6 +134,7 @@ class Split:
                 for file, shard in zip(self._files, self.manifest.shards, strict=True)
             ]
         self.resident: Tensor | None = None
+        self._threads = torch.get_num_threads()
 
     def reside(self, device: torch.device) -> None:
         """Bring all pixels to ``device``, as ``resident``, uint8 (samples, H, W, C)."""
@@ -193,13 +194,12 @@ class Split:
                 simplejpeg.decode_jpeg(jpeg, colours, buffer=pixels[row])
 
         # One block of rows for each thread; list() waits for all and lets the first error through.
-        threads = torch.get_num_threads()
-        block = -(-len(samples) // threads)
+        block = -(-len(samples) // self._threads)
         blocks = [
             range(first, min(first + block, len(samples)))
             for first in range(0, len(samples), block)
         ]
-        if threads == 1:
+        if self._threads == 1:
             decode(range(len(samples)))
         else:
             list(self._decoders.map(decode, blocks))
@@ -207,7 +207,7 @@ class Split:
     @cached_property
     def _decoders(self) -> ThreadPoolExecutor:
         """Threads, not processes: libjpeg runs outside the interpreter lock."""
-        return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
 
 
 def _mapped(path: Path, shard: Shard) -> Tensor:
