@@ -156,3 +156,10 @@ def test_mixed_pictures_come_with_both_labels_on_any_number_of_ranks(split: Spli
             assert torch.allclose(part.images[row], whole.images[same], atol=1e-6)
             assert part.mixed.targets[row] == whole.mixed.targets[same]
             assert part.mixed.share[row] == whole.mixed.share[same]
+
+
+def test_the_size_of_the_pictures_may_change_with_the_updates(split: Split) -> None:
+    batches = training_batches(
+        split, plan(accumulation=2), Augmentation(), VIEW, 3, lambda update: 8 if update < 5 else 16
+    )
+    assert [batch.images.shape[2] for batch in batches] == [8] * 4 + [16] * 10

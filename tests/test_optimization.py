@@ -6,6 +6,7 @@ from tinynet.config import Loss, Optimizer, Schedule
 from tinynet.errors import UserError
 from tinynet.optimization import (
     create_optimizer,
+    image_size,
     l2_penalty,
     learning_rate,
     loss_function,
@@ -92,3 +93,10 @@ def test_weight_decay_leaves_out_biases() -> None:
 def test_an_unknown_optimizer_gets_its_nearest_names() -> None:
     with pytest.raises(UserError, match=r"adamm is not known .* adam"):
         create_optimizer(nn.Linear(3, 2), Optimizer(name="adamm"))
+
+
+def test_pictures_are_small_in_the_first_epochs() -> None:
+    schedule = Schedule(low_size=40, low_size_epochs=1.5)
+    sizes = [image_size(update, 10, 64, schedule) for update in range(30)]
+    assert sizes == [40] * 15 + [64] * 15
+    assert image_size(0, 10, 64, Schedule()) == 64

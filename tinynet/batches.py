@@ -53,22 +53,33 @@ class Order:
     """One batch to be made: samples in the order of their ids, their draws, their partners."""
 
     sample_ids: Tensor
+    image_size: int
     draws: Draws
     partners: Tensor | None = None
 
 
 def training_batches(
-    split: Split, plan: Plan, settings: Augmentation, view: View, first_update: int = 0
+    split: Split,
+    plan: Plan,
+    settings: Augmentation,
+    view: View,
+    first_update: int = 0,
+    size_at: Callable[[int], int] | None = None,
 ) -> Iterator[Batch]:
-    """The micro-batches of this rank from an update on, ``plan.accumulation`` per update."""
+    """The micro-batches of this rank from an update on, ``plan.accumulation`` per update.
+
+    ``size_at`` gives the pictures' size at an update, if it is not always that of the view.
+    """
     mixing = mixing_draws(settings)
 
     def orders() -> Iterator[Order]:
         # Ascending ids are read straight from the map; within a share the order means nothing.
-        for share in plan.shares(first_update, (*draws_of(settings), *mixing)):
+        shares = plan.shares(first_update, (*draws_of(settings), *mixing))
+        for micro_batch, share in enumerate(shares, first_update * plan.accumulation):
+            size = size_at(micro_batch // plan.accumulation) if size_at else view.image_size
             ids, order = share.sample_ids.sort()
             draws = {name: draw[order] for name, draw in share.draws.items()}
-            yield Order(ids, draws, partners_of(order) if mixing else None)
+            yield Order(ids, size, draws, partners_of(order) if mixing else None)
 
     return _batches(split, orders(), settings, view)
 
@@ -79,7 +90,7 @@ def evaluation_batches(
     """The given samples in order, unaugmented; the last batch may be smaller."""
     stop = sample_ids.stop
     orders = (
-        Order(torch.arange(first, min(first + batch_size, stop)), {})
+        Order(torch.arange(first, min(first + batch_size, stop)), view.image_size, {})
         for first in range(sample_ids.start, stop, batch_size)
     )
     return _batches(split, orders, Augmentation(flip="none", crop_padding=0), view)
@@ -94,13 +105,13 @@ def _batches(
     def prepare(order: Order) -> Callable[[], Batch]:
         ids, count = order.sample_ids, len(order.sample_ids)
         with stager:
-            images = stager.images(count, split.manifest.image_shape[2])
+            images = stager.images(count, order.image_size, split.manifest.image_shape[2])
             draws = {name: stager.move(draw) for name, draw in order.draws.items()}
             pixels = stager.pixels(split, ids)
 
             def fill(rows: slice) -> None:
                 shown = {name: draw[rows] for name, draw in draws.items()}
-                augmented = resize(augment(pixels[rows], shown, settings, mean), view.image_size)
+                augmented = resize(augment(pixels[rows], shown, settings, mean), order.image_size)
                 normalise(augmented, view.mean, view.std, images[rows])
 
             stager.by_chunk(fill, count)
@@ -160,13 +171,13 @@ class Stager:
         # list() waits for all and lets the first error through.
         list(self.threads.map(fill, chunks))
 
-    def images(self, count: int, channels: int) -> Tensor:
+    def images(self, count: int, size: int, channels: int) -> Tensor:
         """Room for a batch on the device: (count, size, size, C) of the view's type."""
-        size = self._view.image_size
         shape = (count, size, size, channels)
         if self._cuda:
             return torch.empty(shape, dtype=self._view.dtype, device=self._device)
-        if len(self._images) <= AHEAD or len(self._images[0]) < count:
+        oldest = self._images[0] if len(self._images) > AHEAD else None
+        if oldest is None or len(oldest) < count or oldest.shape[1] != size:
             self._images.append(torch.empty(shape, dtype=self._view.dtype))
         else:
             self._images.rotate(-1)

@@ -119,6 +119,10 @@ class Schedule:
     """Rise linearly from 0 over this many epochs."""
     final: float = 0.0
     """linear, cosine: where the decay ends."""
+    low_size: int | None = None
+    """Show smaller pictures, of this many pixels a side, in the first epochs: they cost less."""
+    low_size_epochs: float = 0.0
+    """Epochs at the low size."""
     step_epochs: float = 30.0
     """step: epochs between two drops."""
     step_factor: float = 0.1
@@ -208,12 +212,14 @@ class Config:
 AT_LEAST = {
     0: (
         *("epochs", "seed", "loss.l2", "optimizer.clip_norm", "schedule.warmup_epochs"),
+        "schedule.low_size_epochs",
         *("augmentation.crop_padding", "augmentation.gamma", "augmentation.brightness"),
         *("augmentation.contrast", "augmentation.saturation", "augmentation.mixup"),
         *("augmentation.cutmix", "tracking.save_every"),
     ),
     1: (
         *("global_batch_size", "processes", "compute.accumulation", "compute.threads"),
+        *("compute.image_size", "schedule.low_size"),
         *("evaluation.batch_size", "evaluation.every_epochs", "tracking.log_every"),
     ),
 }

@@ -77,6 +77,13 @@ def learning_rate(
     return peak
 
 
+def image_size(update: int, updates_per_epoch: int, full: int, schedule: Schedule) -> int:
+    """The pictures' size at an update: the low one in the first epochs, if there is one."""
+    if schedule.low_size and update < round(schedule.low_size_epochs * updates_per_epoch):
+        return schedule.low_size
+    return full
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give all parameter groups this learning rate (times the group's own ``lr_scale``)."""
     for group in optimizer.param_groups:

@@ -26,7 +26,7 @@ from tinynet.evaluation import (
 )
 from tinynet.files import write_whole
 from tinynet.flags import to_yaml
-from tinynet.optimization import l2_penalty, learning_rate, set_learning_rate
+from tinynet.optimization import image_size, l2_penalty, learning_rate, set_learning_rate
 from tinynet.order import evaluation_range
 from tinynet.progress import (
     Progress,
@@ -82,7 +82,16 @@ def fit(run: Run, progress: Progress, tracker: Tracker) -> tuple[Predictions, Sc
     tracker.progress(
         plan.updates * plan.global_batch_size, progress.update * plan.global_batch_size
     )
-    batches = training_batches(run.train, plan, config.augmentation, run.view, progress.update)
+    batches = training_batches(
+        run.train,
+        plan,
+        config.augmentation,
+        run.view,
+        progress.update,
+        lambda update: image_size(
+            update, plan.updates_per_epoch, run.view.image_size, config.schedule
+        ),
+    )
     result = None
     if is_evaluated(run, progress.update):  # not done before the run was killed, or nothing to do
         result = evaluate(run, progress, meter, tracker)
