@@ -4,7 +4,7 @@
 
 Two tasks: (a) shuffled batches of uint8 pictures; (b) mirrored, cropped, normalised float32 ones.
 Every loader lives in a process of its own, all pinned to the same cores; they take turns, so that
-a busy machine is busy for all. The figure is the median of the turns; the data is in the page cache.
+a busy machine is busy for all. The figure is the median of the turns; the page cache is warm.
 """
 
 import importlib.util

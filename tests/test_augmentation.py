@@ -12,13 +12,12 @@ from tinynet.augmentation import (
     cutout,
     draws_of,
     erase,
-    normalise,
-    resize,
     resized_crop,
     saturate,
     spread,
 )
 from tinynet.config import Augmentation
+from tinynet.normalisation import normalise, resize
 
 OFF = Augmentation(flip="none", crop_padding=0)
 EVERYTHING = Augmentation(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tinynet import native
 from tinynet.augmentation import to_float
 from tinynet.batches import Batch, View, evaluation_batches, training_batches
 from tinynet.config import Augmentation
@@ -163,3 +164,15 @@ def test_the_size_of_the_pictures_may_change_with_the_updates(split: Split) -> N
         split, plan(accumulation=2), Augmentation(), VIEW, 3, lambda update: 8 if update < 5 else 16
     )
     assert [batch.images.shape[2] for batch in batches] == [8] * 4 + [16] * 10
+
+
+def test_without_the_compiled_loops_torch_shows_the_same(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = kept(training_batches(split, plan(), Augmentation(), VIEW))
+    monkeypatch.setattr(native, "available", False)
+    for ours, theirs in zip(
+        compiled, training_batches(split, plan(), Augmentation(), VIEW), strict=True
+    ):
+        assert torch.allclose(ours.images, theirs.images, atol=1e-5)
+        assert ours.sample_ids.equal(theirs.sample_ids)

@@ -17,9 +17,6 @@ from torch.nn import functional as F
 from tinynet.config import Augmentation
 from tinynet.order import Draw, Draws
 
-Channels = tuple[float, ...]
-"""One number for each channel."""
-
 
 class Step(NamedTuple):
     """One entry of ``augmentation.order``.
@@ -113,17 +110,20 @@ def crop(images: Tensor, draws: Draws, padding: int) -> Tensor:
         starts = torch.add(starts, draws["flip"] < 0.5, alpha=width - 1)
     shift_y = torch.zeros_like(starts)
     if padding:
-        most = 2 * padding
-        shift_y, shift_x = (
-            draws[name].mul(most + 1).long().clamp_(max=most) for name in ("crop_y", "crop_x")
-        )
-        starts = starts + shift_x
+        shift_y = shifts(draws["crop_y"], padding)
+        starts = starts + shifts(draws["crop_x"], padding)
     rows = reflected_rows(height, padding, device).index_select(0, shift_y)
     starts = torch.add(starts[:, None], rows, alpha=length)
     windows = laid_out.as_strided(
         (count * height * length - width + 1, width * channels), (channels, 1)
     )
     return windows.index_select(0, starts.flatten()).view(images.shape)
+
+
+def shifts(draw: Tensor, padding: int) -> Tensor:
+    """Draws (n,) → 0 … 2 · padding, int64 (n,)."""
+    most = 2 * padding
+    return draw.mul(most + 1).long().clamp_(max=most)
 
 
 @cache
@@ -228,43 +228,6 @@ def spread(draw: Tensor, strength: float) -> Tensor:
 def to_float(images: Tensor) -> Tensor:
     """uint8 → float32 in 0…1; floats stay as they are."""
     return images if images.is_floating_point() else images.float().div_(255)
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Bilinear, antialiased when shrinking: (n, H, W, C) → (n, size, size, C), float32."""
-    if images.shape[1:3] == (size, size):
-        return images
-    planes = to_float(images).permute(0, 3, 1, 2)
-    resized = F.interpolate(planes, (size, size), mode="bilinear", antialias=True)
-    return resized.permute(0, 2, 3, 1).contiguous()
-
-
-def normalise(images: Tensor, mean: Channels, std: Channels, out: Tensor) -> Tensor:
-    """Per channel to mean 0 and standard deviation 1, into ``out``, float32 or bfloat16.
-
-    ``images`` (n, H, W, C) uint8 or float32; ``mean`` and ``std`` of values in 0…1.
-    """
-    width, channels = images.shape[2:]
-    unit = 1 if images.is_floating_point() else 255
-    scale, shift = affine(mean, std, unit, width, images.device)
-    rows = images.float().view(-1, width * channels)
-    if out.dtype == torch.float32:
-        torch.addcmul(shift, rows, scale, out=out.view(rows.shape))
-        return out
-    return out.copy_(torch.addcmul(shift, rows, scale).view(out.shape))
-
-
-@cache
-def affine(
-    mean: Channels, std: Channels, unit: int, width: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Scale and shift (width · C,) of a row of pixels in 0…unit.
-
-    A row and not a pixel: three numbers would not fill the processor's vectors.
-    """
-    means, stds = torch.tensor(mean), torch.tensor(std)
-    scale, shift = 1 / (unit * stds), -means / stds
-    return scale.repeat(width).to(device), shift.repeat(width).to(device)
 
 
 def per_sample(values: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from tinynet.augmentation import augment, draws_of, normalise, resize
+from tinynet.augmentation import augment, draws_of
 from tinynet.config import Augmentation
 from tinynet.mixing import Mixed, mix, mixing_draws, partners_of
+from tinynet.normalisation import crop_and_normalise, normalise, resize
 from tinynet.order import Draws, Plan
 from tinynet.shards import Split
 
@@ -111,6 +112,12 @@ def _batches(
 
             def fill(rows: slice) -> None:
                 shown = {name: draw[rows] for name, draw in draws.items()}
+                same_size = images.shape[1:] == pixels.shape[1:]
+                channels = (view.mean, view.std)
+                if same_size and crop_and_normalise(
+                    pixels[rows], shown, settings, channels, images[rows]
+                ):
+                    return
                 augmented = resize(augment(pixels[rows], shown, settings, mean), order.image_size)
                 normalise(augmented, view.mean, view.std, images[rows])
 

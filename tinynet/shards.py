@@ -20,6 +20,7 @@ import simplejpeg
 import torch
 from torch import Tensor
 
+from tinynet import native
 from tinynet.errors import UserError
 from tinynet.layout import NPY_HEADER, PIXELS_AT, TAR_BLOCK, sample_stride
 
@@ -180,7 +181,10 @@ class Split:
 
     def _read(self, shard: int, local: Tensor, out: Tensor) -> None:
         if self.manifest.encoding == "npy":
-            torch.index_select(self._rows[shard], 0, local, out=out)
+            if native.available:
+                native.gather(self._rows[shard], local, out)
+            else:
+                torch.index_select(self._rows[shard], 0, local, out=out)
             return
         file, described = self._files[shard], self.manifest.shards[shard]
         data = file.numpy()
