@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tinynet.errors import UserError
-from tinynet.order import Draw, Plan, evaluation_range, generator, permutation
+from tinynet.order import Draw, Plan, evaluation_range, generator, hold_out, permutation
 
 
 def plan(**changes: object) -> Plan:
@@ -106,3 +106,19 @@ def test_alternating_draws_go_half_way_round_every_epoch() -> None:
     for sample in by_epoch[0].keys() & by_epoch[2].keys():
         assert by_epoch[0][sample] == by_epoch[2][sample]
     assert 0.3 < sum(draw < 0.5 for draw in by_epoch[0].values()) / len(by_epoch[0]) < 0.7
+
+
+def test_a_tenth_of_every_class_is_held_out_and_always_the_same() -> None:
+    labels = torch.arange(400) % 4
+    labels[:40] = 0  # 130 of class 0, 90 of the others
+    kept, held = hold_out(labels)
+    assert torch.cat([kept, held]).sort().values.equal(torch.arange(400))
+    assert labels[held].bincount().tolist() == [13, 9, 9, 9]
+    assert kept.equal(kept.sort().values)
+    assert held.equal(held.sort().values)
+    torch.manual_seed(5)
+    assert held.equal(hold_out(labels)[1])
+
+
+def test_classes_of_less_than_ten_are_not_held_out() -> None:
+    assert len(hold_out(torch.arange(27) % 3)[1]) == 0

@@ -278,3 +278,18 @@ def test_ranks_of_a_machine_share_one_copy_of_the_pixels(sparse: dict[int, Path]
     own = [int(rank.communicate("\n")[0]) for rank in ranks[:1]]
     ranks[1].communicate("\n")
     assert own[0] < 5_000, "KiB of 143 MB that one rank has for itself"
+
+
+def test_a_part_of_a_split_is_a_split(shards: Path) -> None:
+    whole = Split(shards / "train")
+    ids = torch.tensor([1, 49, 50, 51, 119])
+    part = whole.part(ids)
+    assert len(part) == 5
+    assert part.labels.equal(whole.labels[ids])
+    some = torch.tensor([4, 0, 2])
+    assert part.gather(some).equal(whole.gather(ids[some]))
+    assert part.key(3) == whole.key(51)
+    part.reside(torch.device("cpu"))
+    assert part.resident is not None
+    assert part.resident.equal(whole.gather(ids))
+    assert whole.resident is None

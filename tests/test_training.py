@@ -73,7 +73,7 @@ def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_learns_and_leaves_all_its_files(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
-    assert summary["top1"] > 60
+    assert summary["top1"] > 50  # chance is 25
     assert summary["samples"] == 37
     for key in ("top5", "loss", "seconds", "images_per_second", "versions", "command"):
         assert summary[key], key

@@ -26,6 +26,8 @@ class Model:
     """Start from the weights of a run: its folder, a checkpoint folder, or model.safetensors."""
     dropout: float | None = None
     """Dropout probability; the model's own if not given."""
+    stem: Literal["original", "small"] = "original"
+    """small: start with a 3×3 convolution of stride 1 and no pooling, for small pictures."""
 
 
 Step = Literal[
@@ -106,6 +108,8 @@ class Optimizer:
     """Weight decay; not applied to biases and norms."""
     clip_norm: float = 0.0
     """Clip the norm of the global gradient to this; 0 does not."""
+    layer_decay: float | None = None
+    """Multiply the learning rate by this for every layer further from the output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +123,8 @@ class Schedule:
     """Rise linearly from 0 over this many epochs."""
     final: float = 0.0
     """linear, cosine: where the decay ends."""
-    low_size: int | None = None
-    """Show smaller pictures, of this many pixels a side, in the first epochs: they cost less."""
-    low_size_epochs: float = 0.0
-    """Epochs at the low size."""
+    sizes: tuple[tuple[float, int], ...] = ()
+    """Sizes of the pictures from these epochs on, as 0 32 5 48 9 64: small ones cost less."""
     step_epochs: float = 30.0
     """step: epochs between two drops."""
     step_factor: float = 0.1
@@ -159,6 +161,8 @@ class Evaluation:
     """Pictures per forward pass and rank; changes nothing but speed and memory."""
     every_epochs: int = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
+    flip: bool = False
+    """Score the mean of each picture's and its mirror image's logits too, apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +193,9 @@ class Config:
     """Passes over the training split; 0 only evaluates."""
     global_batch_size: int = 512
     """Training samples per update, over all ranks and accumulation steps."""
+    protocol: Literal["official", "holdout"] = "official"
+    """official: train on train, score the last epoch on val; holdout: a tenth of train chooses the
+    epoch, and val is scored once, at the end."""
     seed: int = 1
     """Decides order, augmentation, initial weights and dropout."""
     cpu: bool = False
@@ -212,14 +219,13 @@ class Config:
 AT_LEAST = {
     0: (
         *("epochs", "seed", "loss.l2", "optimizer.clip_norm", "schedule.warmup_epochs"),
-        "schedule.low_size_epochs",
         *("augmentation.crop_padding", "augmentation.gamma", "augmentation.brightness"),
         *("augmentation.contrast", "augmentation.saturation", "augmentation.mixup"),
         *("augmentation.cutmix", "tracking.save_every"),
     ),
     1: (
         *("global_batch_size", "processes", "compute.accumulation", "compute.threads"),
-        *("compute.image_size", "schedule.low_size"),
+        "compute.image_size",
         *("evaluation.batch_size", "evaluation.every_epochs", "tracking.log_every"),
     ),
 }
@@ -236,6 +242,11 @@ def check(config: Config) -> None:
     rules = {
         "--optimizer.lr must be more than 0": config.optimizer.lr > 0,
         "--schedule.step_epochs must be more than 0": config.schedule.step_epochs > 0,
+        "--schedule.sizes must be pairs of an epoch and a size, in order of the epochs": (
+            list(config.schedule.sizes) == sorted(config.schedule.sizes)
+            and all(epoch >= 0 and size >= 1 for epoch, size in config.schedule.sizes)
+        ),
+        "--optimizer.layer_decay must be in (0, 1]": 0 < (config.optimizer.layer_decay or 1) <= 1,
         "--augmentation.resized_crop must be in [0, 1]": 0 <= shown.resized_crop <= 1,
         "--augmentation.cutout must be in [0, 1]": 0 <= shown.cutout <= 1,
         "--augmentation.erasing must be in [0, 1]": 0 <= shown.erasing <= 1,

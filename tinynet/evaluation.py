@@ -44,19 +44,23 @@ def predict(
     batches: Iterator[Batch],
     autocast: AbstractContextManager[None],
     nothing: tuple[Tensor, Tensor, Tensor],
+    flip: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sample ids, labels and float32 logits of this rank's batches, on the device.
 
     ``nothing`` is the answer of a rank without batches. ``model`` is the bare one: the forward
-    pass of DDP talks to other ranks, which may have no batch left. Nothing here waits for the
-    device.
+    pass of DDP talks to other ranks, which may have no batch left. With ``flip`` the logits are
+    the mean of those of a picture and of its mirror image. Nothing here waits for the device.
     """
     was_training = model.training
     model.eval()
     parts = [nothing]
     with torch.inference_mode(), autocast:
         for batch in batches:
-            parts.append((batch.sample_ids, batch.targets, model(batch.images).float()))
+            logits = model(batch.images).float()
+            if flip:
+                logits = (logits + model(batch.images.flip(3)).float()) / 2
+            parts.append((batch.sample_ids, batch.targets, logits))
     model.train(was_training)
     ids, labels, logits = zip(*parts, strict=True)
     return torch.cat(ids), torch.cat(labels), torch.cat(logits)

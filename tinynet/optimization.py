@@ -37,7 +37,8 @@ def l2_penalty(model: nn.Module) -> Tensor:
 def create_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
     """Any optimizer of timm; weight decay leaves out biases and norms.
 
-    Raises ``UserError`` with the nearest names if timm knows no such optimizer.
+    Layers are those of the model's ``group_matcher``; each group's ``lr_scale`` holds its part of
+    the learning rate. Raises ``UserError`` with the nearest names if timm knows no such optimizer.
     """
     known = [str(name) for name in list_optimizers()]
     if settings.name not in known:
@@ -50,6 +51,7 @@ def create_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optim
         lr=settings.lr,
         weight_decay=settings.weight_decay,
         momentum=settings.momentum,
+        layer_decay=settings.layer_decay,
     )
 
 
@@ -78,10 +80,9 @@ def learning_rate(
 
 
 def image_size(update: int, updates_per_epoch: int, full: int, schedule: Schedule) -> int:
-    """The pictures' size at an update: the low one in the first epochs, if there is one."""
-    if schedule.low_size and update < round(schedule.low_size_epochs * updates_per_epoch):
-        return schedule.low_size
-    return full
+    """The pictures' size at an update: that of the last epoch reached, or the full one."""
+    reached = [size for epoch, size in schedule.sizes if update >= round(epoch * updates_per_epoch)]
+    return reached[-1] if reached else full
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

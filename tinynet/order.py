@@ -41,6 +41,19 @@ def alternating(seed: int, name: str, epoch: int, samples: int) -> Tensor:
     return (first + 0.5 * (epoch % 2)) % 1
 
 
+def hold_out(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Sample ids to train on and to choose by, each int64 and ascending; a tenth of every class.
+
+    The choice depends on ``labels``, int64 (n,), alone: all runs hold out the same samples.
+    """
+    shuffled = torch.randperm(len(labels), generator=generator("holdout"))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    counts = labels.bincount()
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    held = place < (counts // 10).repeat_interleave(counts)
+    return by_class[~held].sort().values, by_class[held].sort().values
+
+
 class Draw(NamedTuple):
     """One random number in [0, 1) per sample; each name has its own stream of them."""
 

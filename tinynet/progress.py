@@ -72,6 +72,15 @@ def epoch_line(run: Run, progress: Progress, scores: Scores, train_means: dict[s
     )
 
 
+def final_line(run: Run, scores: Scores, flipped: Scores | None) -> str:
+    """The last line of a run: what came out, and where it lies."""
+    apart = f" (with mirror images {flipped.top1:.2f} and {flipped.top5:.2f} %)" if flipped else ""
+    return (
+        f"top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} %{apart} "
+        f"on {scores.samples:,} pictures; all of the run is in {run.folder}"
+    )
+
+
 def chance_warning(scores: Scores, train_top1: float, classes: int) -> str | None:
     """Say so when val accuracy sits at chance while train accuracy does not."""
     chance = 100 / classes
@@ -84,12 +93,19 @@ def chance_warning(scores: Scores, train_top1: float, classes: int) -> str | Non
     return None
 
 
-def summarise(run: Run, progress: Progress, scores: Scores, command: str) -> dict[str, Any]:
-    """``summary.json``: scores of the last weights, the best ones seen, and how to make them."""
-    weights = run.folder / "checkpoints" / ("last" if run.plan.updates else "best")
+def summarise(
+    run: Run, progress: Progress, results: tuple[Scores, Scores | None], command: str
+) -> dict[str, Any]:
+    """``summary.json``: final scores, without and with mirror images, and how to make them."""
+    scores, flipped = results
+    official = run.config.protocol == "official"
+    weights = run.folder / "checkpoints" / ("last" if run.plan.updates and official else "best")
     samples = run.plan.updates * run.plan.global_batch_size
     return {
         **asdict(scores),
+        "flipped": asdict(flipped) if flipped else None,
+        "protocol": run.config.protocol,
+        "train_samples": len(run.train),
         "best": progress.best,
         "seconds": round(progress.seconds, 1),
         "images_per_second": round(samples / progress.seconds, 1),

@@ -14,13 +14,14 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from tinynet import checkpoints
-from tinynet.batches import View
+from tinynet.batches import View, evaluation_batches
 from tinynet.config import Config
 from tinynet.errors import UserError
 from tinynet.mixing import mixing_draws
 from tinynet.models import create_model
+from tinynet.models.linear import Linear
 from tinynet.optimization import create_optimizer, loss_function
-from tinynet.order import Plan, generator
+from tinynet.order import Plan, generator, hold_out
 from tinynet.shards import Split
 
 SUMMARY = "summary.json"
@@ -36,7 +37,11 @@ class Launched:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything that training needs. ``bare`` is the model without DDP around it."""
+    """Everything that training needs. ``bare`` is the model without DDP around it.
+
+    ``val`` is scored while training, and ``test`` once at the end; they are the same split unless
+    the protocol is holdout.
+    """
 
     config: Config
     folder: Path
@@ -44,6 +49,7 @@ class Run:
     accelerator: Accelerator
     train: Split
     val: Split
+    test: Split
     plan: Plan
     view: View
     model: nn.Module
@@ -56,14 +62,7 @@ class Run:
 
 def prepare(config: Config, accelerator: Accelerator) -> Run:
     """Open the data, find the run's place, create model and optimizer. Raises ``UserError``."""
-    train, val = Split(Path(config.shards) / "train"), Split(Path(config.shards) / "val")
-    if (train.manifest.class_ids, train.manifest.image_shape) != (
-        val.manifest.class_ids,
-        val.manifest.image_shape,
-    ):
-        raise UserError(
-            f"{train.folder} and {val.folder} differ in classes or picture size: pack them together"
-        )
+    train, val, test = open_splits(config)
     plan = Plan(
         seed=config.seed,
         samples=len(train),
@@ -83,7 +82,7 @@ def prepare(config: Config, accelerator: Accelerator) -> Run:
             f"--augmentation.mixup and cutmix pair samples, and a rank gets {plan.share_size} at "
             "a time: choose a --global_batch_size that gives an even number"
         )
-    identity = identity_of(config, train, val)
+    identity = identity_of(config, train, test)
     folder, checkpoint = find_place(config, identity)
     height, _, channels = train.manifest.image_shape
     image_size = config.compute.image_size or height
@@ -97,9 +96,11 @@ def prepare(config: Config, accelerator: Accelerator) -> Run:
         checkpoints.load_weights(
             Path(config.model.checkpoint), bare, list(train.manifest.class_ids)
         )
+    elif checkpoint is None:
+        fit_inputs(bare, train, view_of(config, bare, train, image_size, accelerator))
     if config.compute.channels_last:
         bare = bare.to(memory_format=torch.channels_last)
-    for split in (train, val):
+    for split in dict.fromkeys((train, val, test)):
         if is_resident(split, config.compute.residency, accelerator.device):
             split.reside(accelerator.device)
     model, optimizer = accelerator.prepare(bare, create_optimizer(bare, config.optimizer))
@@ -110,8 +111,9 @@ def prepare(config: Config, accelerator: Accelerator) -> Run:
         accelerator=accelerator,
         train=train,
         val=val,
+        test=test,
         plan=plan,
-        view=_view(config, bare, train, image_size, accelerator),
+        view=view_of(config, bare, train, image_size, accelerator),
         model=model,
         bare=bare,
         not_loaded=not_loaded,
@@ -119,6 +121,30 @@ def prepare(config: Config, accelerator: Accelerator) -> Run:
         loss=loss_function(config.loss),
         identity=identity,
     )
+
+
+def open_splits(config: Config) -> tuple[Split, Split, Split]:
+    """The splits to train on, to score while training, and to score at the end.
+
+    Raises ``UserError`` if they do not fit together or there is nothing to hold out.
+    """
+    train, val = Split(Path(config.shards) / "train"), Split(Path(config.shards) / "val")
+    if (train.manifest.class_ids, train.manifest.image_shape) != (
+        val.manifest.class_ids,
+        val.manifest.image_shape,
+    ):
+        raise UserError(
+            f"{train.folder} and {val.folder} differ in classes or picture size: pack them together"
+        )
+    if config.protocol == "official":
+        return train, val, val
+    kept, held = hold_out(train.labels)
+    if not len(held):
+        raise UserError(
+            f"--protocol holdout takes a tenth of every class, and {train.folder} has fewer than "
+            "ten pictures of each: use --protocol official"
+        )
+    return train.part(kept), train.part(held), val
 
 
 def start_accelerator(config: Config, launched: Launched) -> Accelerator:
@@ -229,7 +255,16 @@ def dropout_seed(seed: int, update: int, rank: int) -> int:
     return generator(seed, "dropout", update, rank).initial_seed()
 
 
-def _view(
+def fit_inputs(model: nn.Module, train: Split, view: View) -> None:
+    """Show the training pictures once to a model that takes constants from them."""
+    if isinstance(model, Linear):
+        everything = range(len(train))
+        model.fit_inputs(
+            batch.images for batch in evaluation_batches(train, everything, 2000, view)
+        )
+
+
+def view_of(
     config: Config, model: nn.Module, train: Split, image_size: int, accelerator: Accelerator
 ) -> View:
     """Pretrained weights want the mean and std that they were trained with."""

@@ -10,6 +10,7 @@ import json
 import math
 import mmap
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -135,7 +136,14 @@ class Split:
                 for file, shard in zip(self._files, self.manifest.shards, strict=True)
             ]
         self.resident: Tensor | None = None
+        self._ids: Tensor | None = None
         self._threads = torch.get_num_threads()
+
+    def part(self, sample_ids: Tensor) -> "Split":
+        """Some samples as a split of their own; int64 (n,), ascending ids of this whole split."""
+        part = copy(self)
+        part.labels, part._ids = self.labels[sample_ids], sample_ids
+        return part
 
     def reside(self, device: torch.device) -> None:
         """Bring all pixels to ``device``, as ``resident``, uint8 (samples, H, W, C)."""
@@ -159,6 +167,8 @@ class Split:
 
         Raises ``IndexError`` for ids that the split does not have.
         """
+        if self._ids is not None:
+            ascending = self._ids[ascending]
         starts, bounds = self._starts.tolist(), torch.searchsorted(ascending, self._starts).tolist()
         if bounds[0] or bounds[-1] < len(ascending):
             raise IndexError(f"sample ids must be in 0 … {len(self) - 1}")
@@ -170,6 +180,8 @@ class Split:
 
     def key(self, sample_id: int) -> str:
         """The sample's name in its shard, such as ``n01443537_0``."""
+        if self._ids is not None:
+            sample_id = int(self._ids[sample_id])
         shard = int(torch.searchsorted(self._starts, sample_id, right=True)) - 1
         local = sample_id - int(self._starts[shard])
         if self.manifest.encoding == "npy":

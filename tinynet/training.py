@@ -33,11 +33,13 @@ from tinynet.progress import (
     chance_warning,
     describe,
     epoch_line,
+    final_line,
     position,
     summarise,
 )
 from tinynet.report import explain
 from tinynet.run import SUMMARY, Launched, Run, dropout_seed, prepare, start_accelerator
+from tinynet.shards import Split
 from tinynet.tracking import Tracker, WandbSettings, open_tracker, trim_metrics
 
 NAMES = ("loss", "top1", "top5")
@@ -63,16 +65,17 @@ def train(config: Config, launched: Launched, command: str) -> None:
     with open_tracker(run.folder, main=main, wandb=wandb, config=asdict(config)) as tracker:
         tracker.say(describe(run, progress))
         predictions, scores = fit(run, progress, tracker)
+        if config.protocol == "holdout":
+            load_best(run)
+            predictions, scores = measure(run, run.test)
+        flipped = measure(run, run.test, flip=True)[1] if config.evaluation.flip else None
         if main:
-            summary = summarise(run, progress, scores, command)
+            summary = summarise(run, progress, (scores, flipped), command)
             save_predictions(predictions, run.folder / "predictions.safetensors")
             write_whole(run.folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
             tracker.summary({key: summary[key] for key in ("top1", "top5", "loss", "best")})
-            explain(run.folder, predictions, run.val, tracker)
-        tracker.say(
-            f"top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} % "
-            f"on {scores.samples:,} pictures; all of the run is in {run.folder}"
-        )
+            explain(run.folder, predictions, run.test, tracker)
+        tracker.say(final_line(run, scores, flipped))
 
 
 def fit(run: Run, progress: Progress, tracker: Tracker) -> tuple[Predictions, Scores]:
@@ -144,38 +147,42 @@ def step(run: Run, batches: Iterator[Batch]) -> Tensor:
 def evaluate(
     run: Run, progress: Progress, meter: "Meter", tracker: Tracker
 ) -> tuple[Predictions, Scores]:
-    """Score the val split exactly, on all ranks together; keep the weights if they are the best."""
-    accelerator, val = run.accelerator, run.val
+    """Score the val split in the course of a training; keep the weights if they are the best."""
     broadcast(list(run.bare.buffers()))
     started = time.monotonic()
-    ids = evaluation_range(len(val), accelerator.num_processes, accelerator.process_index)
-    classes = len(val.manifest.class_ids)
-    device = run.view.device
-    none = torch.zeros(0, dtype=torch.int64, device=device)
-    answers = predict(
-        run.bare,
-        evaluation_batches(val, ids, run.config.evaluation.batch_size, run.view),
-        accelerator.autocast(),
-        (none, none, torch.zeros(0, classes, device=device)),
-    )
-    longest = -(-len(val) // accelerator.num_processes)
-    padded = [pad(part, longest, value=-1) for part in answers]
-    sample_ids, labels, logits = accelerator.gather(padded)
-    predictions = assemble(sample_ids, labels, logits, len(val))
-    scores = score(predictions, run.loss)
-    seconds = time.monotonic() - started
+    predictions, scores = measure(run, run.val)
+    speed = scores.samples / (time.monotonic() - started)
     tracker.log(
-        "evaluation",
-        {**position(run, progress), **asdict(scores), "images_per_second": len(val) / seconds},
+        "evaluation", {**position(run, progress), **asdict(scores), "images_per_second": speed}
     )
     if not progress.best or scores.top1 > progress.best["top1"]:
         progress.best = {"update": progress.update, **asdict(scores)}
         save(run, progress, "best")
     train_means = meter.read_epoch()
     tracker.say(epoch_line(run, progress, scores, train_means))
+    classes = predictions.logits.shape[1]
     if warning := chance_warning(scores, train_means.get("top1", 0.0), classes):
         tracker.say(warning)
     return predictions, scores
+
+
+def measure(run: Run, split: Split, flip: bool = False) -> tuple[Predictions, Scores]:
+    """Score a split exactly, on all ranks together; ``flip``: with the mirror images' logits."""
+    accelerator, device = run.accelerator, run.view.device
+    ids = evaluation_range(len(split), accelerator.num_processes, accelerator.process_index)
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    answers = predict(
+        run.bare,
+        evaluation_batches(split, ids, run.config.evaluation.batch_size, run.view),
+        accelerator.autocast(),
+        (none, none, torch.zeros(0, len(split.manifest.class_ids), device=device)),
+        flip,
+    )
+    longest = -(-len(split) // accelerator.num_processes)
+    padded = [pad(part, longest, value=-1) for part in answers]
+    sample_ids, labels, logits = accelerator.gather(padded)
+    predictions = assemble(sample_ids, labels, logits, len(split))
+    return predictions, score(predictions, run.loss)
 
 
 class Meter:
@@ -265,3 +272,12 @@ def restore(run: Run) -> Progress:
         seconds_before=state.seconds,
         wandb_id=state.wandb_id,
     )
+
+
+def load_best(run: Run) -> None:
+    """Go back to the weights that scored best; rank zero reads them, all ranks get them."""
+    if run.accelerator.is_main_process:
+        checkpoints.load_weights(
+            run.folder / "checkpoints" / "best", run.bare, list(run.train.manifest.class_ids)
+        )
+    broadcast(list(run.bare.state_dict().values()))

@@ -28,6 +28,10 @@ class AlexNet(nn.Module):
         assert isinstance(head, nn.Linear)
         return head
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:  # noqa: ARG002
+        """How timm tells layers, and their order, by their weights' names."""
+        return {"features": r"^features\.(\d+)", "classifier": r"^classifier\.(\d+)"}
+
     def reset_classifier(self, num_classes: int) -> None:
         """Start again with another number of classes."""
         self.classifier[-1] = nn.Linear(self.num_features, num_classes)
@@ -79,15 +83,18 @@ def torchvision_alexnet(
     return AlexNet(features, 6, classifier)
 
 
-def small_alexnet(num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.5) -> AlexNet:
+def small_alexnet(num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.1) -> AlexNet:
     """Five convolutions and three fully connected layers for 64×64 pictures, batch-normalised.
 
-    64 → 32 (stride 2) → 16 → 8 → 4 pixels a side; 15.6 million parameters at 200 classes.
+    64 → 32 → 16 → 8 → 4 pixels a side; 5.9 million parameters at 200 classes. Kernels are 3×3 and
+    the first keeps the size, as in stems for small pictures; pooling before the norm costs less
+    than after it and gives the same, up to the statistics.
     """
 
-    def conv(inside: int, outside: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    def conv(inside: int, outside: int, pool: bool = True) -> list[nn.Module]:
         return [
-            nn.Conv2d(inside, outside, kernel, stride, padding=kernel // 2, bias=False),
+            nn.Conv2d(inside, outside, 3, padding=1, bias=False),
+            *([nn.MaxPool2d(2)] if pool else []),
             nn.BatchNorm2d(outside),
             nn.ReLU(inplace=True),
         ]
@@ -101,17 +108,14 @@ def small_alexnet(num_classes: int = 1000, in_chans: int = 3, drop_rate: float =
         ]
 
     features = nn.Sequential(
-        *conv(in_chans, 64, 7, stride=2),
-        nn.MaxPool2d(3, stride=2, padding=1),
-        *conv(64, 192, 5),
-        nn.MaxPool2d(3, stride=2, padding=1),
-        *conv(192, 384, 3),
-        *conv(384, 256, 3),
-        *conv(256, 256, 3),
-        nn.MaxPool2d(3, stride=2, padding=1),
+        *conv(in_chans, 32),
+        *conv(32, 96),
+        *conv(96, 256),
+        *conv(256, 384, pool=False),
+        *conv(384, 384),
     )
     classifier = nn.Sequential(
-        *full(256 * 4 * 4, 2048), *full(2048, 2048), nn.Linear(2048, num_classes)
+        *full(384 * 4 * 4, 512), *full(512, 512), nn.Linear(512, num_classes)
     )
     return AlexNet(features, 4, classifier)
 

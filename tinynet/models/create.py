@@ -8,6 +8,7 @@ import timm
 import torch
 from timm.models import set_pretrained_check_hash
 from torch import nn
+from torch.nn import functional as F
 
 from tinynet.config import Model
 from tinynet.errors import UserError
@@ -34,9 +35,13 @@ def create_model(settings: Model, channels: int, image_size: int, classes: int) 
     if settings.dropout is not None:
         arguments["drop_rate"] = settings.dropout
     try:
-        if not (settings.pretrained or settings.weights):
-            return Created(timm.create_model(settings.name, **arguments), [])
-        return _create_pretrained(settings, arguments)
+        if settings.pretrained or settings.weights:
+            created = _create_pretrained(settings, arguments)
+        else:
+            created = Created(timm.create_model(settings.name, **arguments), [])
+        if settings.stem == "small":
+            shrink_stem(created.model, settings.name)
+        return created
     except TypeError as error:
         raise UserError(
             f"model {settings.name} does not take these settings ({error}): check --model.dropout"
@@ -53,6 +58,32 @@ def check_name(name: str) -> None:
     near = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], 4, 0.5)
     hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
     raise UserError(f"--model.name {name} is not known to timm: {hint}")
+
+
+def shrink_stem(model: nn.Module, name: str) -> None:
+    """Keep the size of small pictures: the first convolution becomes 3×3 of stride 1, the first
+    max pooling goes.
+
+    Weights are resampled and keep their sum, so that an even area gives what it gave before. Raises
+    ``UserError`` if timm does not say which convolution is the first.
+    """
+    where = model.pretrained_cfg["first_conv"]  # type: ignore[index]
+    if not isinstance(where, str):
+        raise UserError(f"--model.stem small: {name} has no single first convolution: leave it out")
+    old = model.get_submodule(where)
+    assert isinstance(old, nn.Conv2d)
+    new = nn.Conv2d(old.in_channels, old.out_channels, 3, padding=1, bias=old.bias is not None)
+    with torch.no_grad():
+        ratio = old.weight[0, 0].numel() / new.weight[0, 0].numel()
+        new.weight.copy_(F.interpolate(old.weight, (3, 3), mode="area") * ratio)
+        lost = old.weight.sum((2, 3), keepdim=True) - new.weight.sum((2, 3), keepdim=True)
+        new.weight += lost / new.weight[0, 0].numel()
+        if old.bias is not None and new.bias is not None:
+            new.bias.copy_(old.bias)
+    model.set_submodule(where, new)
+    pools = [at for at, module in model.named_modules() if isinstance(module, nn.MaxPool2d)]
+    if pools:
+        model.set_submodule(pools[0], nn.Identity())
 
 
 def _create_pretrained(settings: Model, arguments: dict[str, Any]) -> Created:
