@@ -94,17 +94,21 @@ def reproduce(name: str, options: Options) -> None:
         more = ["--seed", str(seed), "--run_name", run, "--output", str(options.output)]
         summaries.append(train(name, [*flags, *more], options.output / run))
     config = read_config(options.output / f"{name}-seed1" / "config.yaml")
-    manifest = read_manifest(Path(config.shards) / "train")
     first = summaries[0]
     on_gpu = first["device"] != "cpu"
     row = Row(
         config=name,
         top1=mean_and_deviation([summary["top1"] for summary in summaries]),
         top5=mean_and_deviation([summary["top5"] for summary in summaries]),
+        flipped=" / ".join(
+            mean_and_deviation([summary["flipped"][name] for summary in summaries])
+            for name in ("top1", "top5")
+            if first["flipped"]
+        ),
         seeds=str(options.seeds),
         minutes=f"{sum(summary['seconds'] for summary in summaries) / 60 / len(summaries):.1f}",
-        protocol="official",
-        data=f"{manifest.samples:,} train, {first['samples']:,} val pictures",
+        protocol=config.protocol,
+        data=f"{first['train_samples']:,} train, {first['samples']:,} val pictures",
         hardware=f"{first['processes']} × {first['device']}"
         if on_gpu
         else f"{os.cpu_count()} CPU cores",
@@ -112,8 +116,9 @@ def reproduce(name: str, options: Options) -> None:
         hash=config_hash(CONFIGS / f"{name}.yaml"),
         command="`" + " ".join(["python launch/reproduce.py", name, *_given(options)]) + "`",
     )
+    pretrained = config.model.pretrained or config.model.weights or config.model.checkpoint
     for document in DOCUMENTS:
-        put_row(row, document)
+        put_row(row, document, "pretrained" if pretrained else "from scratch")
     print(f"{name}: top-1 {row.top1} %, top-5 {row.top5} %, {row.minutes} minutes")
 
 

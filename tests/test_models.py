@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,8 @@ from torch import nn
 from tinynet.config import Model
 from tinynet.errors import UserError
 from tinynet.models import create_model
+from tinynet.models.create import shrink_stem
+from tinynet.models.linear import Linear
 
 
 def test_alexnet_has_torchvision_s_weights_by_name_and_shape() -> None:
@@ -41,15 +42,57 @@ def test_alexnet64_has_alexnet_s_shape() -> None:
     model, _ = create_model(Model(name="alexnet64"), 3, 64, 200)
     assert sum(isinstance(layer, nn.Conv2d) for layer in model.modules()) == 5
     assert sum(isinstance(layer, nn.Linear) for layer in model.modules()) == 3
-    assert 15e6 < sum(weight.numel() for weight in model.parameters()) < 16e6
+    assert 5.5e6 < sum(weight.numel() for weight in model.parameters()) < 6e6
 
 
-def test_svm_is_one_linear_layer_of_the_pixels() -> None:
+@pytest.mark.parametrize("name", ["svm", "svm_symmetric"])
+def test_svm_is_one_affine_map_of_the_pixels(name: str) -> None:
+    model, _ = create_model(Model(name=name), 3, 16, 5)
+    images = torch.randn(900, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    model.fit_inputs(images.split(100))  # type: ignore[operator]
+    nn.init.normal_(model.head.weight)  # type: ignore[union-attr, arg-type]
+    a, b = images[:8], images[8:16]
+    mixed = model(0.3 * a + 0.7 * b)
+    assert torch.allclose(mixed, 0.3 * model(a) + 0.7 * model(b), atol=1e-4)
+    assert {weight for weight, _ in model.named_parameters()} == {"head.weight", "head.bias"}
+    assert torch.allclose(model(a), model(a.flip(3)), atol=1e-4) == (name == "svm_symmetric")
+
+
+def test_svm_sees_uncorrelated_components_of_the_training_pictures() -> None:
     model, _ = create_model(Model(name="svm"), 3, 64, 200)
-    assert {name: math.prod(w.shape) for name, w in model.named_parameters()} == {
-        "head.weight": 3 * 64 * 64 * 200,
-        "head.bias": 200,
-    }
+    assert isinstance(model, Linear)
+    few, _ = create_model(Model(name="svm"), 1, 4, 200)
+    assert isinstance(few, Linear)
+    mixing = torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(4000, 16, generator=torch.Generator().manual_seed(2))
+    images = (noise @ mixing + 3).unflatten(1, (1, 4, 4))
+    few.fit_inputs(images.split(1000))
+    seen = few.forward_features(images)
+    covariance = seen.T @ seen / len(seen)
+    assert torch.allclose(covariance, torch.diag(covariance.diag()), atol=1e-3)
+    assert covariance.diag().mean() == pytest.approx(1, abs=1e-3)
+    assert seen.mean(0).abs().max() < 1e-3
+    assert (model.num_features, few.num_features) == (600, 16)
+
+
+def test_a_small_stem_keeps_the_size_and_what_even_areas_give() -> None:
+    original, _ = create_model(Model(name="resnet18"), 3, 64, 10)
+    small, _ = create_model(Model(name="resnet18", stem="small"), 3, 64, 10)
+    assert small.conv1.weight.shape == (64, 3, 3, 3)  # type: ignore[union-attr]
+    images = torch.zeros(1, 3, 64, 64)
+    assert original.forward_features(images).shape[2:] == (2, 2)  # type: ignore[operator]
+    assert small.forward_features(images).shape[2:] == (8, 8)  # type: ignore[operator]
+    seven, three = nn.Conv2d(3, 64, 7), nn.Sequential(nn.Conv2d(3, 64, 7), nn.MaxPool2d(2))
+    three[0].load_state_dict(seven.state_dict())
+    three.pretrained_cfg = {"first_conv": "0"}  # type: ignore[assignment]
+    shrink_stem(three, "three")
+    even = torch.ones(1, 3, 7, 7) * torch.tensor([1.0, 2.0, 3.0])[None, :, None, None]
+    assert torch.allclose(seven(even)[0, :, 0, 0], three(even)[0, :, 3, 3], atol=1e-5)
+
+
+def test_a_model_without_a_known_first_convolution_keeps_its_stem() -> None:
+    with pytest.raises(UserError, match=r"--model.stem small: svm has no single first convolution"):
+        create_model(Model(name="svm", stem="small"), 3, 64, 10)
 
 
 @pytest.mark.parametrize("name", ["svm", "alexnet64", "alexnet"])

@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -95,8 +96,21 @@ def test_an_unknown_optimizer_gets_its_nearest_names() -> None:
         create_optimizer(nn.Linear(3, 2), Optimizer(name="adamm"))
 
 
-def test_pictures_are_small_in_the_first_epochs() -> None:
-    schedule = Schedule(low_size=40, low_size_epochs=1.5)
-    sizes = [image_size(update, 10, 64, schedule) for update in range(30)]
-    assert sizes == [40] * 15 + [64] * 15
+def test_pictures_have_the_size_of_the_last_epoch_reached() -> None:
+    schedule = Schedule(sizes=((0.5, 40), (1.5, 48), (2, 64)))
+    sizes = [image_size(update, 10, 72, schedule) for update in range(30)]
+    assert sizes == [72] * 5 + [40] * 10 + [48] * 5 + [64] * 10
     assert image_size(0, 10, 64, Schedule()) == 64
+
+
+def test_layers_further_from_the_output_learn_more_slowly() -> None:
+    model = timm.create_model("alexnet", num_classes=10)
+    optimizer = create_optimizer(model, Optimizer(lr=0.4, layer_decay=0.5))
+    set_learning_rate(optimizer, 0.2)
+    rates = {id(w): group["lr"] for group in optimizer.param_groups for w in group["params"]}
+    layers = [*(f"features.{i}" for i in (0, 3, 6, 8, 10)), *(f"classifier.{i}" for i in (1, 4, 6))]
+    found = [rates[id(model.get_submodule(layer).weight)] for layer in layers]
+    assert found == pytest.approx([0.2 * 0.5 ** (7 - depth) for depth in range(8)])
+    for layer in layers:
+        module = model.get_submodule(layer)
+        assert rates[id(module.weight)] == rates[id(module.bias)]

@@ -4,17 +4,28 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tests.conftest import ROOT
 from tinynet.errors import UserError
-from tinynet.results import BEGIN, END, Row, config_hash, mean_and_deviation, put_row, rows_of
+from tinynet.results import (
+    BEGIN,
+    END,
+    Row,
+    Table,
+    config_hash,
+    mean_and_deviation,
+    put_row,
+    rows_of,
+)
 
 ROW = Row(
     config="svm",
     top1="8.10 ± 0.20",
     top5="22.00",
+    flipped="8.20 / 22.10",
     seeds="3",
     minutes="9.5",
     protocol="official",
@@ -29,23 +40,27 @@ ROW = Row(
 @pytest.fixture
 def document(tmp_path: Path) -> Path:
     path = tmp_path / "results.md"
-    path.write_text(f"# Results\n\n{BEGIN}\n{END}\n\nAfter.\n")
+    tables = (f"{BEGIN.format(name)}\n{END.format(name)}\n\n" for name in get_args(Table))
+    path.write_text(f"# Results\n\n{''.join(tables)}After.\n")
     return path
 
 
 def test_a_row_is_written_and_read_back(document: Path) -> None:
-    put_row(ROW, document)
-    assert rows_of(document) == [ROW]
+    put_row(ROW, document, "from scratch")
+    assert rows_of(document, "from scratch") == [ROW]
+    assert rows_of(document, "pretrained") == []
     text = document.read_text()
     assert text.startswith("# Results\n\n")
     assert text.endswith("\n\nAfter.\n")
 
 
 def test_a_row_replaces_that_of_the_same_config_and_leaves_the_others(document: Path) -> None:
-    put_row(ROW, document)
-    put_row(replace(ROW, config="alexnet64"), document)
-    put_row(replace(ROW, top1="9.00"), document)
-    assert [(row.config, row.top1) for row in rows_of(document)] == [
+    put_row(ROW, document, "from scratch")
+    put_row(replace(ROW, config="alexnet64"), document, "from scratch")
+    put_row(replace(ROW, config="vgg"), document, "pretrained")
+    put_row(replace(ROW, top1="9.00"), document, "from scratch")
+    assert [row.config for row in rows_of(document, "pretrained")] == ["vgg"]
+    assert [(row.config, row.top1) for row in rows_of(document, "from scratch")] == [
         ("alexnet64", "8.10 ± 0.20"),
         ("svm", "9.00"),
     ]
@@ -54,7 +69,7 @@ def test_a_row_replaces_that_of_the_same_config_and_leaves_the_others(document: 
 def test_a_document_without_a_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.md").write_text("nothing")
     with pytest.raises(UserError, match=r"x.md has no lines"):
-        put_row(ROW, tmp_path / "x.md")
+        put_row(ROW, tmp_path / "x.md", "pretrained")
 
 
 def test_scores_of_several_seeds_have_a_deviation() -> None:
@@ -63,10 +78,11 @@ def test_scores_of_several_seeds_have_a_deviation() -> None:
 
 
 def test_the_readme_shows_the_table_of_the_results_and_of_the_configs_as_they_are() -> None:
-    rows = rows_of(ROOT / "docs/results.md")
-    assert rows_of(ROOT / "README.md") == rows
-    for row in rows:
-        assert config_hash(ROOT / f"configs/{row.config}.yaml") == row.hash, row.config
+    for table in get_args(Table):
+        rows = rows_of(ROOT / "docs/results.md", table)
+        assert rows_of(ROOT / "README.md", table) == rows
+        for row in rows:
+            assert config_hash(ROOT / f"configs/{row.config}.yaml") == row.hash, row.config
 
 
 def test_every_config_still_trains_evaluates_and_explains() -> None:
