@@ -112,7 +112,7 @@ def reproduce(name: str, options: Options) -> None:
         hardware=f"{first['processes']} × {first['device']}"
         if on_gpu
         else f"{os.cpu_count()} CPU cores",
-        commit=_git("rev-parse", "--short", "HEAD") + "+" * bool(_git("status", "--porcelain")),
+        commit=_git("rev-parse", "--short", "HEAD") + "+" * bool(changes()),
         hash=config_hash(CONFIGS / f"{name}.yaml"),
         command="`" + " ".join(["python launch/reproduce.py", name, *_given(options)]) + "`",
     )
@@ -140,6 +140,12 @@ def _is_pretrained(name: str) -> bool:
 def _given(options: Options) -> list[str]:
     given = [f"--seeds {options.seeds}"] * (options.seeds > 1)
     return given + [f"--flags {shlex.quote(options.flags)}"] * bool(options.flags)
+
+
+def changes() -> str:
+    """What differs from the commit, but for the tables that rows are written into."""
+    but = [f":!{document.relative_to(ROOT)}" for document in DOCUMENTS]
+    return _git("status", "--porcelain", "--", ".", *but)
 
 
 def _git(*words: str) -> str:
