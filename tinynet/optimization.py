@@ -16,7 +16,7 @@ from tinynet.errors import UserError
 def loss_function(settings: Loss) -> Callable[[Tensor, Tensor], Tensor]:
     """Logits (n, classes) and targets int64 (n,) → the loss of each sample, float32 (n,).
 
-    The hinge loss is that of Crammer and Singer (JMLR 2001) as torch has it:
+    The hinge loss is that of Weston and Watkins (ESANN 1999) as torch has it:
     sum over wrong classes of max(0, margin - (right logit - wrong logit))^p / classes.
     """
     if settings.name == "hinge":
