@@ -1,8 +1,8 @@
 """How classes are related: the tree of WordNet, for data sets whose class ids are wnids.
 
 ``wordnet.tsv`` holds a line (wnid, parent's wnid, name) for each class of Tiny ImageNet and all
-that is above it, taken by ``launch/make_hierarchy.py`` from WordNet 3.0, Copyright 2006 by Princeton
-University, whose licence lies beside it in ``wordnet.license``.
+that is above it, taken by ``launch/make_hierarchy.py`` from WordNet 3.0, Copyright 2006 by
+Princeton University, whose licence lies beside it in ``wordnet.license``.
 """
 
 from collections import Counter
