@@ -308,3 +308,10 @@ def test_python_alone_exits_with_2_and_one_line(tmp_path: Path) -> None:
     assert result.stdout == ""
     assert result.stderr.startswith("train.py: error: no packed split in")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_backbone_learns_by_the_hinge_loss(shards: Path, tmp_path: Path) -> None:
+    model = Model(name="alexnet64")
+    run = train(tiny(shards, tmp_path, model=model, optimizer=Optimizer(lr=0.02)))
+    losses = [line["loss"] for line in read_metrics(run) if line["kind"] == "train"]
+    assert losses[-1] < losses[0] / 2
